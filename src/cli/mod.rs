@@ -1,0 +1,85 @@
+//! The commands: arguments to an exit code. One file per command.
+
+mod check;
+mod explain;
+mod run;
+
+use clap::{Parser, Subcommand};
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+/// sysexits(3): what scripts and systemd can tell apart.
+pub(crate) mod exit {
+    pub(crate) const OK: u8 = 0;
+    pub(crate) const USAGE: u8 = 64;
+    pub(crate) const DATA: u8 = 65;
+    pub(crate) const NO_INPUT: u8 = 66;
+    pub(crate) const UNAVAILABLE: u8 = 69;
+    pub(crate) const OS: u8 = 71;
+    pub(crate) const IO: u8 = 74;
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+const EXAMPLES: &str = "\
+Begin:
+  encr-milter check --policy policy.toml             is the policy sound?
+  encr-milter explain --policy policy.toml \\
+      --client-name mx.partner.example --cipher-bits 128
+                                                     what would be decided, and why?
+  encr-milter run -c /etc/encr-milter/encr-milter.toml
+                                                     the daemon, for sendmail's INPUT_MAIL_FILTER
+
+Exit codes are those of sysexits(3): 0 all is well, 64 wrong arguments, 65 bad input, 66 no input,
+69 a socket is taken, 71 the system refused, 74 output failed, 78 a file of the configuration is wrong.";
+
+/// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
+/// soft-fail to enforce.
+#[derive(Debug, Parser)]
+#[command(name = "encr-milter", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Arguments),
+    Check(check::Arguments),
+    Explain(Box<explain::Arguments>),
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // A closed pipe is whoever closed it's business.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { exit::USAGE } else { exit::OK });
+        }
+    };
+    let result = match arguments.command {
+        Command::Run(arguments) => Ok(run::run(&arguments)),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        // `encr-milter explain … | head`: the reader has enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::from(exit::OK),
+        Err(error) => {
+            complain(&format!("cannot write the output: {error}"));
+            ExitCode::from(exit::IO)
+        }
+    }
+}
+
+/// Says something on standard error, where there is somebody to read it.
+fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "encr-milter: {text}");
+}
+
+/// Whether diagnostics are coloured: for a person, unless `NO_COLOR` is set.
+fn colour() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

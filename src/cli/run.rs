@@ -1,0 +1,42 @@
+//! `encr-milter run`: the daemon.
+
+use super::{colour, complain, exit};
+use crate::daemon_file::{self, DEFAULT_PATH};
+use crate::service::{self, StartError};
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+/// Run the daemon in the foreground, for systemd or another supervisor
+///
+/// SIGHUP loads the policy and opens the logs anew. SIGTERM stops: open transactions get to their end first.
+/// Changes of the policy's files are taken by themselves.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// The daemon's file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    config: PathBuf,
+}
+
+pub(super) fn run(arguments: &Arguments) -> u8 {
+    let read = daemon_file::read(&arguments.config);
+    let Some(daemon) = read.daemon else {
+        let _ = write!(io::stderr().lock(), "{}", read.diagnostics.render(&read.sources, colour()));
+        complain("not started: the daemon's file is wrong");
+        return exit::CONFIG;
+    };
+    let notices: Vec<String> = read.diagnostics.lines(&read.sources).map(|(_, line)| line).collect();
+    let config = std::path::absolute(&arguments.config).unwrap_or_else(|_| arguments.config.clone());
+    match service::run(&config, &daemon, &notices) {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            let code = match &error {
+                StartError::NoPolicy(_) => exit::CONFIG,
+                StartError::Listen(..) => exit::UNAVAILABLE,
+                StartError::Set(..) => exit::OS,
+            };
+            let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
+            complain(&format!("not started: {error}{}", source.unwrap_or_default()));
+            code
+        }
+    }
+}

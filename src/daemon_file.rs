@@ -1,0 +1,386 @@
+//! The daemon's own file: where to listen, what to load, where to write.
+//!
+//! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
+//! from the folder of the file; a mistake is told as in a policy.
+
+use crate::listener::{Address, Ownership};
+use crate::policy_file::diagnostics::{Diagnostic, Diagnostics, FileId, Place, Sources};
+use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
+use crate::policy_file::walk::{Fields, Located, Walk, nearest};
+use crate::telemetry::log::{Format, LEVELS};
+use crate::telemetry::sink::Target;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use toml::de::DeTable;
+use tracing::Level;
+
+/// Where the file lies unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/encr-milter/encr-milter.toml";
+/// An sm-mta has some hundred connections at once; a large site's some thousand.
+pub const DEFAULT_MAX_CONNECTIONS: usize = 4096;
+/// SMTP allows a client minutes between commands, and sendmail an hour in all; libmilter waits as long.
+pub const DEFAULT_IDLE: Duration = Duration::from_secs(7210);
+/// Under systemd's 90 seconds, and enough for recipients to be named and a message to be sent.
+pub const DEFAULT_DRAIN: Duration = Duration::from_secs(30);
+/// A daemon's file has a page or two.
+const MAX_SIZE: u64 = 1024 * 1024;
+
+const DEFAULT_LISTEN: &str = "/run/encr-milter/milter.sock";
+const DEFAULT_STATE: &str = "/var/lib/encr-milter";
+
+const TOP: &[&str] = &["version", "milter", "policy", "log", "outbound", "http", "state"];
+const MILTER: &[&str] = &[
+    "listen",
+    "max-connections",
+    "socket-user",
+    "socket-group",
+    "socket-mode",
+    "idle-timeout",
+    "drain-timeout",
+];
+const POLICY: &[&str] = &["files", "max-size"];
+const LOG: &[&str] = &["level", "format", "output", "decisions"];
+const STATE: &[&str] = &["dir"];
+
+/// All settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DaemonFile {
+    /// Where the milter listens.
+    pub listen: Vec<Address>,
+    /// How many connections are served at once, over all listeners.
+    pub max_connections: usize,
+    /// Whose the unix sockets are.
+    pub ownership: Ownership,
+    /// How long an MTA may be silent.
+    pub idle: Duration,
+    /// How long open transactions have to get to their end when the daemon stops.
+    pub drain: Duration,
+    /// The policy's files, and their limit.
+    pub policy: PolicyFiles,
+    /// The log's level.
+    pub level: Level,
+    /// The log's format.
+    pub format: Format,
+    /// Where the log goes.
+    pub output: Target,
+    /// Where decisions are written as JSON Lines.
+    pub decisions: Option<PathBuf>,
+    /// Where the last good policy is kept.
+    pub state: PathBuf,
+}
+
+/// `[policy]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFiles {
+    /// Files and globs, absolute.
+    pub patterns: Vec<PathBuf>,
+    /// The most bytes of all of them.
+    pub max_size: u64,
+}
+
+impl PolicyFiles {
+    /// As the loader takes it.
+    pub fn request(&self) -> Request {
+        Request { patterns: self.patterns.clone(), max_size: self.max_size }
+    }
+}
+
+/// What came of reading.
+#[derive(Debug)]
+pub struct Read {
+    /// The settings, where nothing is wrong.
+    pub daemon: Option<DaemonFile>,
+    /// What is wrong, or odd.
+    pub diagnostics: Diagnostics,
+    /// The file, for the lines to show.
+    pub sources: Sources,
+}
+
+/// Reads a daemon's file.
+pub fn read(path: &Path) -> Read {
+    let mut diagnostics = Diagnostics::default();
+    let mut sources = Sources::default();
+    let text = match Disk.read(path, MAX_SIZE).map(String::from_utf8) {
+        Ok(Ok(text)) => text,
+        Ok(Err(_)) => {
+            let message = format!("{} is not UTF-8 text", path.display());
+            diagnostics.push(Diagnostic::error("not-utf8", message).in_file(path));
+            return Read { daemon: None, diagnostics, sources };
+        }
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", path.display());
+            diagnostics.push(Diagnostic::error("unreadable-file", message).in_file(path));
+            return Read { daemon: None, diagnostics, sources };
+        }
+    };
+    let file = sources.add(path.to_path_buf(), text.as_str().into());
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let folder = absolute.parent().unwrap_or(Path::new("/"));
+    let daemon = parse(&text, file, folder, &mut diagnostics);
+    let daemon = (!diagnostics.has_errors()).then_some(daemon);
+    Read { daemon, diagnostics, sources }
+}
+
+fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics) -> DaemonFile {
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut daemon = DaemonFile {
+        listen: vec![Address::Unix(DEFAULT_LISTEN.into())],
+        max_connections: DEFAULT_MAX_CONNECTIONS,
+        ownership: Ownership::default(),
+        idle: DEFAULT_IDLE,
+        drain: DEFAULT_DRAIN,
+        policy: PolicyFiles { patterns: vec![folder.join("policy.toml")], max_size: DEFAULT_MAX_SIZE },
+        level: Level::INFO,
+        format: Format::Text,
+        output: Target::Stderr,
+        decisions: None,
+        state: DEFAULT_STATE.into(),
+    };
+    let broken = !errors.is_empty();
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        diagnostics
+            .push(Diagnostic::error("toml-syntax", error.message().to_owned()).at(Place { file, span }));
+    }
+    if broken {
+        return daemon;
+    }
+    let mut walk = Walk::new(file, diagnostics);
+    let top = walk.fields(table.get_ref(), 0..0, "the daemon's file", TOP);
+    walk.version(&top);
+    let section = |walk: &mut Walk<'_>, name: &str, known: &[&str]| {
+        top.get(name).and_then(|value| walk.table(value, name, known))
+    };
+    if let Some(fields) = section(&mut walk, "milter", MILTER) {
+        milter(&mut walk, &fields, &mut daemon);
+    }
+    if let Some(fields) = section(&mut walk, "policy", POLICY) {
+        policy(&mut walk, &fields, folder, &mut daemon);
+    }
+    if let Some(fields) = section(&mut walk, "log", LOG) {
+        log(&mut walk, &fields, folder, &mut daemon);
+    }
+    if let Some(fields) = section(&mut walk, "state", STATE)
+        && let Some(dir) = string(&mut walk, &fields, "dir")
+    {
+        daemon.state = folder.join(dir.value);
+    }
+    for name in ["outbound", "http"] {
+        if let Some(fields) = section(&mut walk, name, &["listen"]) {
+            walk.tell(
+                Diagnostic::warning(
+                    "not-served",
+                    format!("[{name}] is not served by this version: it is ignored"),
+                )
+                .at(fields.place),
+            );
+        }
+    }
+    daemon
+}
+
+fn string(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, name: &str) -> Option<Located<String>> {
+    let text = walk.string(fields.get(name)?, name)?;
+    if text.value.is_empty() {
+        walk.tell(Diagnostic::error("empty-value", format!("`{name}` is empty")).at(text.place));
+        return None;
+    }
+    Some(Located { value: text.value.into_owned(), place: text.place })
+}
+
+fn seconds(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, name: &str) -> Option<Duration> {
+    let seconds = walk.integer(fields.get(name)?, name, 0..=86_400)?;
+    u64::try_from(seconds).ok().map(Duration::from_secs)
+}
+
+fn milter(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, daemon: &mut DaemonFile) {
+    if let Some(value) = fields.get("listen") {
+        daemon.listen.clear();
+        for text in walk.strings(value, "listen") {
+            match text.value.parse::<Address>() {
+                Ok(address) if daemon.listen.contains(&address) => walk.tell(
+                    Diagnostic::error("duplicate-listen", format!("`{address}` is listened on twice"))
+                        .at(text.place),
+                ),
+                Ok(address) => daemon.listen.push(address),
+                Err(error) => walk.tell(
+                    Diagnostic::error("bad-listen", format!("`{}`: {error}", text.value)).at(text.place),
+                ),
+            }
+        }
+        if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+            let at = walk.place(value.span());
+            walk.tell(Diagnostic::error("no-listen", "`listen` is empty: no MTA could connect").at(at));
+        }
+    }
+    if let Some(value) = fields.get("max-connections")
+        && let Some(limit) = walk.integer(value, "max-connections", 1..=1_000_000)
+    {
+        daemon.max_connections = usize::try_from(limit).unwrap_or(DEFAULT_MAX_CONNECTIONS);
+    }
+    daemon.ownership.user = string(walk, fields, "socket-user").map(|text| text.value);
+    daemon.ownership.group = string(walk, fields, "socket-group").map(|text| text.value);
+    if let Some(mode) = string(walk, fields, "socket-mode") {
+        let octal = u32::from_str_radix(&mode.value, 8).ok().filter(|bits| *bits <= 0o777);
+        match octal {
+            Some(bits) => {
+                daemon.ownership.mode = bits;
+                if bits & 0o007 != 0 {
+                    walk.tell(
+                        Diagnostic::warning(
+                            "open-socket",
+                            "everybody on this machine may talk to this socket",
+                        )
+                        .at(mode.place)
+                        .hint("set socket-group to the MTA's group, and the mode to \"0660\""),
+                    );
+                }
+            }
+            None => walk.tell(
+                Diagnostic::error("bad-mode", format!("`{}` is no mode", mode.value))
+                    .at(mode.place)
+                    .hint("write permission bits in octal, as \"0660\""),
+            ),
+        }
+    }
+    daemon.idle = seconds(walk, fields, "idle-timeout").unwrap_or(DEFAULT_IDLE).max(Duration::from_secs(1));
+    daemon.drain = seconds(walk, fields, "drain-timeout").unwrap_or(DEFAULT_DRAIN);
+}
+
+fn policy(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, folder: &Path, daemon: &mut DaemonFile) {
+    if let Some(value) = fields.get("files") {
+        let files = walk.strings(value, "files");
+        daemon.policy.patterns = files.iter().map(|file| folder.join(file.value.as_ref())).collect();
+        if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+            let at = walk.place(value.span());
+            walk.tell(
+                Diagnostic::error("no-policy", "`files` is empty: there is no policy")
+                    .at(at)
+                    .hint("a policy without rules is a file that says `version = 1`"),
+            );
+        }
+    }
+    if let Some(value) = fields.get("max-size")
+        && let Some(bytes) = walk.integer(value, "max-size", 1..=i64::MAX)
+    {
+        daemon.policy.max_size = u64::try_from(bytes).unwrap_or(DEFAULT_MAX_SIZE);
+    }
+}
+
+fn log(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, folder: &Path, daemon: &mut DaemonFile) {
+    let names = LEVELS.map(|(name, _)| name);
+    if let Some(level) = string(walk, fields, "level") {
+        match LEVELS.iter().find(|(name, _)| *name == level.value) {
+            Some((_, found)) => daemon.level = *found,
+            None => choice(walk, &level, "level", &names),
+        }
+    }
+    if let Some(format) = string(walk, fields, "format") {
+        match format.value.as_str() {
+            "text" => daemon.format = Format::Text,
+            "json" => daemon.format = Format::Json,
+            _ => choice(walk, &format, "format", &["text", "json"]),
+        }
+    }
+    if let Some(output) = string(walk, fields, "output") {
+        daemon.output = match output.value.as_str() {
+            "stderr" => Target::Stderr,
+            "journald" | "syslog" => {
+                walk.tell(
+                    Diagnostic::warning(
+                        "not-served",
+                        format!(
+                            "output `{}` is not served by this version: the log goes to stderr",
+                            output.value
+                        ),
+                    )
+                    .at(output.place)
+                    .hint("under systemd, what goes to stderr is in the journal"),
+                );
+                Target::Stderr
+            }
+            path => Target::File(folder.join(path)),
+        };
+    }
+    daemon.decisions = string(walk, fields, "decisions").map(|path| folder.join(path.value));
+}
+
+fn choice(walk: &mut Walk<'_>, found: &Located<String>, name: &str, known: &[&str]) {
+    let hint = match nearest(&found.value, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("known here: {}", known.join(", ")),
+    };
+    walk.tell(
+        Diagnostic::error("unknown-value", format!("`{}` is no {name}", found.value))
+            .at(found.place.clone())
+            .hint(hint),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> (DaemonFile, Vec<&'static str>) {
+        let mut diagnostics = Diagnostics::default();
+        let mut sources = Sources::default();
+        let file = sources.add("d.toml".into(), text.into());
+        let daemon = parse(text, file, Path::new("/etc/x"), &mut diagnostics);
+        (daemon, diagnostics.iter().map(|diagnostic| diagnostic.code).collect())
+    }
+
+    #[test]
+    fn every_setting_is_read() {
+        let (daemon, codes) = of(r#"
+            version = 1
+            [milter]
+            listen = ["unix:/run/m.sock", "inet:8891@127.0.0.1"]
+            max-connections = 7
+            socket-user = "root"
+            socket-group = "smmsp"
+            socket-mode = "0600"
+            idle-timeout = 60
+            drain-timeout = 5
+            [policy]
+            files = ["a.toml", "/b/*.toml"]
+            max-size = 1000
+            [log]
+            level = "debug"
+            format = "json"
+            output = "log/encr-milter.log"
+            decisions = "/var/log/d.jsonl"
+            [state]
+            dir = "state"
+        "#);
+        assert_eq!(codes, [] as [&str; 0]);
+        assert_eq!(daemon.listen.len(), 2);
+        assert_eq!((daemon.max_connections, daemon.ownership.mode), (7, 0o600));
+        assert_eq!((daemon.idle.as_secs(), daemon.drain.as_secs()), (60, 5));
+        assert_eq!(daemon.policy.patterns, [Path::new("/etc/x/a.toml"), Path::new("/b/*.toml")]);
+        assert_eq!((daemon.level, daemon.format), (Level::DEBUG, Format::Json));
+        assert_eq!(daemon.output, Target::File("/etc/x/log/encr-milter.log".into()));
+        assert_eq!(daemon.state, Path::new("/etc/x/state"));
+    }
+
+    #[test]
+    fn mistakes_are_told_all_at_once() {
+        let (_, codes) = of(
+            "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\n[log]\nlevel = \"inf\"\nformat = \"xml\"\n[policy]\nfiles = []\n[http]\nlisten = \"127.0.0.1:9354\"\n",
+        );
+        assert_eq!(
+            codes,
+            [
+                "unknown-field",
+                "bad-listen",
+                "duplicate-listen",
+                "bad-mode",
+                "no-policy",
+                "unknown-value",
+                "unknown-value",
+                "not-served"
+            ]
+        );
+        assert_eq!(of("").1, ["missing-version"]);
+        assert_eq!(of("version = 1\n[milter]\nlisten = []\n").1, ["no-listen"]);
+    }
+}

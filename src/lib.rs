@@ -1,0 +1,18 @@
+//! encr-milter: a milter that enforces minimum TLS strength in front of sendmail, and lets a rule ripen.
+//!
+//! The map of the crate. Dependencies point one way; `tests/architecture.rs` holds it to that.
+//!
+//! ```text
+//! main → cli → service → {milter, reload, telemetry} → {snapshot, policy_file} → policy
+//! ```
+
+pub mod cli;
+pub mod daemon_file;
+pub mod listener;
+pub mod milter;
+pub mod policy;
+pub mod policy_file;
+pub mod reload;
+pub mod service;
+pub mod snapshot;
+pub mod telemetry;

@@ -1,0 +1,525 @@
+//! Listening sockets: sendmail's notation, sockets that the MTA may use and nobody else, accepting that
+//! survives what can be survived, a limit that is seen, and a drain.
+//!
+//! Promises: a live socket file is never taken from its owner, a stale one never stands in the way, and
+//! what is no socket is never removed. A failed `accept` ends nothing. A TCP connection acknowledges what it
+//! reads at once: sendmail writes a command in two pieces without TCP_NODELAY, and would wait 43 ms for a
+//! delayed ACK at each.
+
+use nix::unistd::{Gid, Group, Uid, User};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+/// As many may wait to be accepted as a restart of a busy MTA brings at once.
+const BACKLOG: i32 = 4096;
+/// The longest path that a unix socket's address holds (`sun_path`, with its NUL).
+const MAX_UNIX_PATH: usize = 107;
+
+/// Where to listen, in sendmail's notation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// `unix:/path`, `local:/path`, `/path`
+    Unix(PathBuf),
+    /// `inet:port@host`, `inet6:port@host`
+    Tcp {
+        /// Whether it is `inet6`.
+        v6: bool,
+        /// The port.
+        port: u16,
+        /// A name or an address.
+        host: String,
+    },
+}
+
+/// What is wrong with an address.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// `inet:8891`
+    #[error("no host: write inet:{0}@127.0.0.1, or the address that the MTA is to connect to")]
+    NoHost(String),
+    /// `inet:abc@…`
+    #[error("`{0}` is no port (1 to 65535)")]
+    BadPort(String),
+    /// `unix:run/x`
+    #[error("a unix socket needs an absolute path")]
+    RelativePath,
+    /// Longer than an address holds.
+    #[error("the path is longer than {MAX_UNIX_PATH} bytes, which a socket's address cannot hold")]
+    PathTooLong,
+    /// Anything else.
+    #[error("not an address: write unix:/path, inet:port@host or inet6:port@host, as in sendmail's S=")]
+    Unknown,
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let unix = text.strip_prefix("unix:").or_else(|| text.strip_prefix("local:"));
+        if let Some(path) = unix.or_else(|| text.starts_with('/').then_some(text)) {
+            return match path {
+                _ if !path.starts_with('/') => Err(AddressError::RelativePath),
+                _ if path.len() > MAX_UNIX_PATH => Err(AddressError::PathTooLong),
+                _ => Ok(Self::Unix(PathBuf::from(path))),
+            };
+        }
+        let (v6, rest) = match (text.strip_prefix("inet6:"), text.strip_prefix("inet:")) {
+            (Some(rest), _) => (true, rest),
+            (None, Some(rest)) => (false, rest),
+            (None, None) => return Err(AddressError::Unknown),
+        };
+        let (port_text, host) = rest.split_once('@').ok_or_else(|| AddressError::NoHost(rest.to_owned()))?;
+        let port = port_text.parse().ok().filter(|port| *port > 0);
+        let port = port.ok_or_else(|| AddressError::BadPort(port_text.to_owned()))?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        if host.is_empty() {
+            return Err(AddressError::NoHost(port_text.to_owned()));
+        }
+        Ok(Self::Tcp { v6, port, host: host.to_owned() })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp { v6, port, host } => write!(f, "inet{}:{port}@{host}", if *v6 { "6" } else { "" }),
+        }
+    }
+}
+
+/// Whose a unix socket is, and who may connect to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ownership {
+    /// A user's name; the daemon's own where absent.
+    pub user: Option<String>,
+    /// A group's name; the daemon's own where absent.
+    pub group: Option<String>,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Default for Ownership {
+    /// The daemon's user and group may connect, and nobody else.
+    fn default() -> Self {
+        Self { user: None, group: None, mode: 0o660 }
+    }
+}
+
+/// Why there is no socket to listen on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process listens there.
+    #[error("another process answers on it: is encr-milter running already?")]
+    Taken,
+    /// The path is a file, a folder, …
+    #[error("{0} exists and is no socket; it is left alone: move it away")]
+    NotASocket(PathBuf),
+    /// `socket-user`, `socket-group`
+    #[error("there is no {0} named `{1}` on this machine")]
+    NoSuchName(&'static str, String),
+    /// The name of an `inet` address.
+    #[error("`{0}` has no {1} address")]
+    NoAddress(String, &'static str),
+    /// The system's answer.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// A socket that listens. Its file goes when this is dropped, unless another process has taken its place.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    socket: ListenSocket,
+    _file: Option<SocketFile>,
+}
+
+#[derive(Debug)]
+enum ListenSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds and listens. Needs a tokio runtime.
+    pub fn bind(address: &Address, ownership: &Ownership) -> Result<Self, BindError> {
+        let (socket, file) = match address {
+            Address::Tcp { v6, port, host } => (ListenSocket::Tcp(bind_tcp(*v6, *port, host)?), None),
+            Address::Unix(path) => {
+                let (socket, file) = bind_unix(path, ownership)?;
+                (ListenSocket::Unix(socket), Some(file))
+            }
+        };
+        Ok(Self { address: address.clone(), socket, _file: file })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    async fn accept(&self) -> io::Result<Stream> {
+        match &self.socket {
+            ListenSocket::Tcp(listener) => {
+                let (stream, _) = listener.accept().await?;
+                // Ours answer at once, too. Neither can fail on a socket that was just accepted, but for
+                // one that its peer has reset; reading will tell.
+                let _ = stream.set_nodelay(true);
+                let _ = SockRef::from(&stream).set_tcp_quickack(true);
+                Ok(Stream::Tcp(stream))
+            }
+            ListenSocket::Unix(listener) => listener.accept().await.map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+}
+
+fn bind_tcp(v6: bool, port: u16, host: &str) -> Result<TcpListener, BindError> {
+    let addresses =
+        (host, port).to_socket_addrs().map_err(|error| BindError::Io("looking up the host", error))?;
+    let address = addresses.into_iter().find(|address| address.is_ipv6() == v6);
+    let family = if v6 { "IPv6" } else { "IPv4" };
+    let address: SocketAddr = address.ok_or_else(|| BindError::NoAddress(host.to_owned(), family))?;
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), None)?;
+        if v6 {
+            socket.set_only_v6(true)?;
+        }
+        // A restart must not wait for the old connections' TIME_WAIT.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        TcpListener::from_std(socket.into())
+    };
+    listen().map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => BindError::Taken,
+        _ => BindError::Io("listening", error),
+    })
+}
+
+fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, SocketFile), BindError> {
+    let io = |what| move |error| BindError::Io(what, error);
+    let uid = ownership.user.as_deref().map(user_id).transpose()?;
+    let gid = ownership.group.as_deref().map(group_id).transpose()?;
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(BindError::Io("looking at the socket's path", error)),
+        Ok(meta) if !meta.file_type().is_socket() => return Err(BindError::NotASocket(path.to_path_buf())),
+        Ok(_) => ensure_stale(path)?,
+    }
+    // Made beside its place and moved there: there is no moment at which the socket has the wrong mode, or
+    // at which a stale file is gone and the new one not there yet.
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let _ = std::fs::remove_file(&beside);
+    let socket =
+        Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(io("making a socket"))?;
+    let address = SockAddr::unix(&beside).map_err(io("naming the socket"))?;
+    socket.bind(&address).map_err(io("binding"))?;
+    let place = || -> io::Result<SocketFile> {
+        std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(ownership.mode))?;
+        if uid.is_some() || gid.is_some() {
+            std::os::unix::fs::chown(&beside, uid.map(Uid::as_raw), gid.map(Gid::as_raw))?;
+        }
+        socket.listen(BACKLOG)?;
+        let meta = std::fs::symlink_metadata(&beside)?;
+        std::fs::rename(&beside, path)?;
+        Ok(SocketFile { path: path.to_path_buf(), device: meta.dev(), inode: meta.ino() })
+    };
+    let file = place().map_err(|error| {
+        let _ = std::fs::remove_file(&beside);
+        BindError::Io("putting the socket in its place", error)
+    })?;
+    let listener = UnixListener::from_std(socket.into()).map_err(io("listening"))?;
+    Ok((listener, file))
+}
+
+/// A socket file is stale if nobody listens on it. Asked without waiting: a listener whose queue is full is
+/// alive.
+fn ensure_stale(path: &Path) -> Result<(), BindError> {
+    let probe = || -> io::Result<()> {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
+        socket.connect(&SockAddr::unix(path)?)
+    };
+    match probe() {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
+        // Gone since we looked.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => Err(BindError::Taken),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindError::Taken),
+        Err(error) => Err(BindError::Io("asking whether the socket is alive", error)),
+    }
+}
+
+fn user_id(name: &str) -> Result<Uid, BindError> {
+    let found = User::from_name(name).map_err(|error| BindError::Io("looking up the user", error.into()))?;
+    found.map(|user| user.uid).ok_or_else(|| BindError::NoSuchName("user", name.to_owned()))
+}
+
+fn group_id(name: &str) -> Result<Gid, BindError> {
+    let found =
+        Group::from_name(name).map_err(|error| BindError::Io("looking up the group", error.into()))?;
+    found.map(|group| group.gid).ok_or_else(|| BindError::NoSuchName("group", name.to_owned()))
+}
+
+/// The file of our socket, removed at the end if it is still ours.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    device: u64,
+    inode: u64,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| meta.dev() == self.device && meta.ino() == self.inode);
+        if ours {
+            // At the end of the process there is nobody to tell.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// One accepted connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP.
+    Tcp(TcpStream),
+    /// Over a unix socket.
+    Unix(UnixStream),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tcp(stream) => {
+                let read = Pin::new(&mut *stream).poll_read(cx, buf);
+                if let Poll::Ready(Ok(())) = read {
+                    // The kernel forgets it, so it is said after each read. Its failure costs 40 ms.
+                    let _ = SockRef::from(&*stream).set_tcp_quickack(true);
+                }
+                read
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// What all listeners of a service share.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    limit: Arc<Semaphore>,
+    max_connections: usize,
+    drain: watch::Receiver<bool>,
+    /// Held by every connection; nobody sends. When all are gone, all connections have ended.
+    alive: mpsc::Sender<()>,
+}
+
+/// The other end of [`Shared`]: begins the drain, and waits for its end.
+#[derive(Debug)]
+pub struct Drain {
+    begin: watch::Sender<bool>,
+    ended: mpsc::Receiver<()>,
+}
+
+/// Makes the two ends.
+pub fn shared(max_connections: usize) -> (Shared, Drain) {
+    let (begin, drain) = watch::channel(false);
+    let (alive, ended) = mpsc::channel(1);
+    let limit = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
+    (Shared { limit, max_connections, drain, alive }, Drain { begin, ended })
+}
+
+impl Drain {
+    /// Tells every listener to accept no more, and every connection to end when it can.
+    pub fn begin(&self) {
+        // With nobody left to tell there is nothing to drain.
+        let _ = self.begin.send(true);
+    }
+
+    /// Waits until every listener and every connection has ended.
+    pub async fn ended(&mut self) {
+        // `None` when the last sender is gone; nobody ever sends.
+        let _ = self.ended.recv().await;
+    }
+}
+
+/// Resolves when the drain has begun (or the service is gone).
+pub async fn draining(drain: &mut watch::Receiver<bool>) {
+    let _ = drain.wait_for(|begun| *begun).await;
+}
+
+/// Accepts connections until the drain begins; each is served by a task of its own. Whatever `accept`
+/// answers, the next one is tried: at once where a single connection was at fault, after a pause where the
+/// machine has run out of something.
+pub async fn serve<F, S>(listener: Listener, mut shared: Shared, serve_one: S)
+where
+    S: Fn(Stream, watch::Receiver<bool>) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    const FIRST_PAUSE: Duration = Duration::from_millis(20);
+    const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+    let address = listener.address().to_string();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = draining(&mut shared.drain) => return,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) if is_of_one_connection(&error) => {
+                tracing::debug!(listener = %address, %error, "a connection was gone before it was accepted");
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(
+                    listener = %address, %error, pause_ms = pause.as_millis(),
+                    "cannot accept connections; trying again"
+                );
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+                continue;
+            }
+        };
+        pause = FIRST_PAUSE;
+        let permit = match Arc::clone(&shared.limit).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                tracing::warn!(
+                    listener = %address, limit = shared.max_connections,
+                    "all connections are in use (max-connections); the next one waits"
+                );
+                let acquired = tokio::select! {
+                    permit = Arc::clone(&shared.limit).acquire_owned() => permit,
+                    () = draining(&mut shared.drain) => return,
+                };
+                let Ok(permit) = acquired else { return };
+                tracing::info!(listener = %address, "a connection is free again");
+                permit
+            }
+        };
+        let connection = serve_one(stream, shared.drain.clone());
+        let alive = shared.alive.clone();
+        tokio::spawn(async move {
+            connection.await;
+            drop(permit);
+            drop(alive);
+        });
+    }
+}
+
+/// Errors of `accept(2)` that concern the one connection that was to be accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<String, String> {
+        text.parse::<Address>().map(|address| address.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn sendmails_notation_is_understood() {
+        for (text, expected) in [
+            ("unix:/run/m.sock", "unix:/run/m.sock"),
+            ("local:/run/m.sock", "unix:/run/m.sock"),
+            ("/run/m.sock", "unix:/run/m.sock"),
+            ("inet:8891@127.0.0.1", "inet:8891@127.0.0.1"),
+            ("inet6:8891@::1", "inet6:8891@::1"),
+            ("inet6:8891@[::1]", "inet6:8891@::1"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(expected));
+        }
+        for text in
+            ["inet:8891", "inet:0@h", "inet:99999@h", "inet:x@h", "unix:run/x", "tcp:1@h", "", "inet:1@"]
+        {
+            assert!(parse(text).is_err(), "{text}");
+        }
+        assert!(parse(&format!("unix:/{}", "x".repeat(120))).unwrap_err().contains("107"));
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_told_from_a_live_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.sock");
+        let address = Address::Unix(path.clone());
+        let ownership = Ownership::default();
+
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "the standard library leaves its file: a stale one");
+        let listener = Listener::bind(&address, &ownership).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o660);
+        assert!(matches!(Listener::bind(&address, &ownership), Err(BindError::Taken)));
+        UnixStream::connect(&path).await.unwrap();
+        drop(listener);
+        assert!(!path.exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        std::fs::write(&path, "precious").unwrap();
+        assert!(matches!(Listener::bind(&address, &ownership), Err(BindError::NotASocket(_))));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn a_socket_of_another_is_not_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("m.sock");
+        let ours = Listener::bind(&Address::Unix(path.clone()), &Ownership::default()).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let _theirs = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        drop(ours);
+        assert!(path.exists());
+    }
+
+    #[tokio::test]
+    async fn names_that_do_not_exist_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let address = Address::Unix(folder.path().join("m.sock"));
+        let ownership = Ownership { group: Some("no-such-group-here".into()), ..Ownership::default() };
+        let error = Listener::bind(&address, &ownership).unwrap_err();
+        assert_eq!(error.to_string(), "there is no group named `no-such-group-here` on this machine");
+    }
+}

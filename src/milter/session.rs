@@ -1,0 +1,154 @@
+//! One SMTP client's connection, as the MTA reports it: what is said to each MAIL and RCPT.
+//!
+//! Promises: each message is judged by what was told with its own MAIL, and by one policy from MAIL to its
+//! end. One record for a message whose fate is settled at MAIL, one for each recipient that is judged at
+//! RCPT, one at the end of a transaction that would have been refused but named no recipient. Knows no
+//! frames, no sockets, no clock: an [`Environment`] has them.
+
+use super::macros;
+use crate::policy::decide::{Disposition, Envelope, decide};
+use crate::policy::facts::{self, Facts};
+use crate::policy::record::Record;
+use crate::policy::reply::Reply;
+use crate::policy::{Day, Policy};
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// What a session needs of the world.
+pub trait Environment {
+    /// The policy in force.
+    fn policy(&self) -> Arc<Policy>;
+    /// The time.
+    fn now(&self) -> jiff::Timestamp;
+    /// Takes the record of a decision. Must not block.
+    fn record(&self, record: &Record<'_>);
+}
+
+/// What to answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Go on, and ask for the recipients.
+    Continue,
+    /// Nothing more to say of this message.
+    Accept,
+    /// Refuse this recipient.
+    Refuse(Reply),
+}
+
+/// The state of one connection.
+#[derive(Debug, Default)]
+pub struct Session {
+    /// What was told for the MAIL that comes next. Taken by it, so that nothing of it is left for another.
+    macros: Option<Bytes>,
+    transaction: Option<Transaction>,
+}
+
+/// From a MAIL that could not be settled to the end of its message.
+#[derive(Debug)]
+struct Transaction {
+    policy: Arc<Policy>,
+    macros: Bytes,
+    sender: Bytes,
+    /// Whether it would be refused whatever the recipient (but for an exempt one).
+    refused: bool,
+    named_recipient: bool,
+}
+
+impl Session {
+    /// Whether a message is under way whose fate is open.
+    pub fn in_transaction(&self) -> bool {
+        self.transaction.is_some()
+    }
+
+    /// Macros that were told for MAIL; the pairs of names and values as they came.
+    pub fn macros_for_mail(&mut self, payload: Bytes) {
+        self.macros = Some(payload);
+    }
+
+    /// Another command came: what was told for a MAIL was not for one that comes later.
+    pub fn forget_macros(&mut self) {
+        self.macros = None;
+    }
+
+    /// MAIL, with its first argument.
+    pub fn mail(&mut self, environment: &impl Environment, sender: Bytes) -> Answer {
+        self.end(environment);
+        let policy = environment.policy();
+        let macros = self.macros.take().unwrap_or_default();
+        let mut transaction = Transaction { policy, macros, sender, refused: false, named_recipient: false };
+        match transaction.judge(environment, None) {
+            Judged::Settled => Answer::Accept,
+            Judged::Open(disposition) => {
+                transaction.refused = disposition != Disposition::Accept;
+                self.transaction = Some(transaction);
+                Answer::Continue
+            }
+            // `judge` refuses recipients only.
+            Judged::Refused(reply) => Answer::Refuse(reply),
+        }
+    }
+
+    /// RCPT, with its first argument. One outside a transaction is none of our business.
+    pub fn rcpt(&mut self, environment: &impl Environment, recipient: &[u8]) -> Answer {
+        self.forget_macros();
+        let Some(transaction) = &mut self.transaction else { return Answer::Continue };
+        transaction.named_recipient = true;
+        match transaction.judge(environment, Some(recipient)) {
+            Judged::Refused(reply) => Answer::Refuse(reply),
+            Judged::Settled | Judged::Open(_) => Answer::Continue,
+        }
+    }
+
+    /// The end of a transaction, whichever: end of message, RSET, EHLO, another MAIL, QUIT, a cut.
+    pub fn end(&mut self, environment: &impl Environment) {
+        if let Some(transaction) = self.transaction.take()
+            && transaction.refused
+            && !transaction.named_recipient
+        {
+            transaction.record(environment);
+        }
+    }
+}
+
+enum Judged {
+    Settled,
+    Open(Disposition),
+    Refused(Reply),
+}
+
+impl Transaction {
+    /// Decides on the message (no recipient) or a recipient, and records what is thereby settled.
+    fn judge(&self, environment: &impl Environment, recipient: Option<&[u8]>) -> Judged {
+        let told = macros::told(&self.macros);
+        let facts = Facts::inbound(&told);
+        let sender = facts::text(&self.sender);
+        let recipient = recipient.map(facts::text);
+        let envelope = Envelope { sender: Some(&sender), recipient: recipient.as_deref() };
+        let now = environment.now();
+        let decision = decide(&self.policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
+        let settled = match recipient {
+            Some(_) => true,
+            None => {
+                decision.settled
+                    || (decision.disposition == Disposition::Accept && !self.policy.judges_recipients())
+            }
+        };
+        if !settled {
+            return Judged::Open(decision.disposition);
+        }
+        let record = Record::new(now, &facts, envelope, &decision, self.policy.fingerprint());
+        environment.record(&record);
+        decision.reply.map_or(Judged::Settled, Judged::Refused)
+    }
+
+    /// Records what would have been done had a recipient been named.
+    fn record(&self, environment: &impl Environment) {
+        let told = macros::told(&self.macros);
+        let facts = Facts::inbound(&told);
+        let sender = facts::text(&self.sender);
+        let envelope = Envelope { sender: Some(&sender), recipient: None };
+        let now = environment.now();
+        let decision = decide(&self.policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
+        environment.record(&Record::new(now, &facts, envelope, &decision, self.policy.fingerprint()));
+    }
+}

@@ -1,0 +1,332 @@
+//! What the MTA told, typed.
+//!
+//! The hard part of the whole: to be right about what was told, what was told to be absent, and what was
+//! not told at all. sendmail leaves every TLS macro out where a session is in the clear, so absence alone
+//! says nothing; but a macro that we asked for and that every SMTP session has (`{client_addr}`) has come,
+//! or has not. Promises: nothing that an MTA or a client can write makes this fail; what makes no sense is
+//! taken as not told, for a misconfiguration must never become an outage.
+
+use super::network::parse_address;
+use std::borrow::Cow;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// More bits than any cipher has; what is beyond is not a key length, and taken as not told.
+pub const MAX_BITS: u16 = 1024;
+
+/// Which way the mail goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Direction {
+    /// To us: the peer is the SMTP client.
+    #[default]
+    Inbound,
+    /// From us: the peer is the SMTP server.
+    Outbound,
+}
+
+/// Whether there is TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TlsState {
+    /// The MTA did not say.
+    #[default]
+    NotTold,
+    /// It said that there is none.
+    Plaintext,
+    /// There is.
+    Tls,
+}
+
+/// What is known of the TLS session. An absent value was not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFacts<'a> {
+    /// Whether there is one.
+    pub state: TlsState,
+    /// `{tls_version}`
+    pub version: Option<Cow<'a, str>>,
+    /// `{cipher}`
+    pub cipher: Option<Cow<'a, str>>,
+    /// `{cipher_bits}`, the effective key length; 0 in the clear.
+    pub cipher_bits: Option<u16>,
+    /// `{verify}`
+    pub verify: Option<Cow<'a, str>>,
+    /// `{cn_subject}`; present but empty where no certificate came.
+    pub cn_subject: Option<Cow<'a, str>>,
+    /// `{cert_subject}`; likewise.
+    pub cert_subject: Option<Cow<'a, str>>,
+    /// `{cert_issuer}`; likewise.
+    pub cert_issuer: Option<Cow<'a, str>>,
+}
+
+impl TlsFacts<'_> {
+    /// Whether `{verify}` says that the other side presented no certificate.
+    pub fn no_certificate(&self) -> bool {
+        matches!(self.verify.as_deref(), Some("NO" | "NOT" | "NONE" | "CLEAR"))
+    }
+}
+
+/// All that is known of a connection at one moment of it. An absent value was not told.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts<'a> {
+    /// Which way the mail goes, and so who the peer is.
+    pub direction: Direction,
+    /// `{j}`: the MTA's own name.
+    pub host: Option<Cow<'a, str>>,
+    /// `i`: the message's queue id.
+    pub queue_id: Option<Cow<'a, str>>,
+    /// `{client_name}`, `{server_name}`: `[address]` where there is no name.
+    pub peer_name: Option<Cow<'a, str>>,
+    /// `{client_addr}`, `{server_addr}`, as told.
+    pub peer_addr: Option<Cow<'a, str>>,
+    /// The same, if it is an address.
+    pub peer_ip: Option<IpAddr>,
+    /// `{client_resolve}`: the name counts only where this is OK.
+    pub peer_resolve: Option<Cow<'a, str>>,
+    /// Who authenticated (SMTP AUTH): `{auth_authen}`, or the mechanism where that is empty.
+    pub auth: Option<Cow<'a, str>>,
+    /// `{auth_ssf}`: key bits of a SASL security layer.
+    pub auth_ssf: Option<u16>,
+    /// The TLS session.
+    pub tls: TlsFacts<'a>,
+}
+
+/// The strings that an MTA told of an inbound connection, raw. Which macro is which is known to the milter
+/// alone.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// `{j}`
+    pub host: Option<&'a [u8]>,
+    /// `i`
+    pub queue_id: Option<&'a [u8]>,
+    /// `{client_name}`
+    pub client_name: Option<&'a [u8]>,
+    /// `{client_addr}`
+    pub client_addr: Option<&'a [u8]>,
+    /// `{client_resolve}`
+    pub client_resolve: Option<&'a [u8]>,
+    /// `{auth_type}`
+    pub auth_type: Option<&'a [u8]>,
+    /// `{auth_authen}`
+    pub auth_authen: Option<&'a [u8]>,
+    /// `{auth_ssf}`
+    pub auth_ssf: Option<&'a [u8]>,
+    /// `{tls_version}`
+    pub tls_version: Option<&'a [u8]>,
+    /// `{cipher}`
+    pub cipher: Option<&'a [u8]>,
+    /// `{cipher_bits}`
+    pub cipher_bits: Option<&'a [u8]>,
+    /// `{verify}`
+    pub verify: Option<&'a [u8]>,
+    /// `{cn_subject}`
+    pub cn_subject: Option<&'a [u8]>,
+    /// `{cert_subject}`
+    pub cert_subject: Option<&'a [u8]>,
+    /// `{cert_issuer}`
+    pub cert_issuer: Option<&'a [u8]>,
+}
+
+impl<'a> Facts<'a> {
+    /// Makes facts of what an MTA told at MAIL. Allocates only where bytes are no UTF-8.
+    pub fn inbound(told: &Told<'a>) -> Self {
+        let version = present(told.tls_version);
+        let cipher = present(told.cipher);
+        let verify = present(told.verify);
+        let bits = present(told.cipher_bits);
+        let any = version.is_some()
+            || cipher.is_some()
+            || bits.as_deref().is_some_and(|bits| bits != "0")
+            || verify.as_deref().is_some_and(|verify| !matches!(verify, "NONE" | "CLEAR"));
+        let peer_addr = present(told.client_addr);
+        let state = if any {
+            TlsState::Tls
+        } else if peer_addr.is_some() || bits.is_some() {
+            TlsState::Plaintext
+        } else {
+            TlsState::NotTold
+        };
+        let cipher_bits = match state {
+            TlsState::Tls => bits.as_deref().and_then(parse_bits),
+            TlsState::Plaintext => Some(0),
+            TlsState::NotTold => None,
+        };
+        Self {
+            direction: Direction::Inbound,
+            host: present(told.host),
+            queue_id: present(told.queue_id),
+            peer_name: present(told.client_name),
+            peer_ip: peer_addr.as_deref().and_then(parse_address),
+            peer_addr,
+            peer_resolve: present(told.client_resolve),
+            auth: present(told.auth_authen).or_else(|| present(told.auth_type)),
+            auth_ssf: present(told.auth_ssf).as_deref().and_then(parse_bits),
+            tls: TlsFacts {
+                state,
+                version,
+                cipher,
+                cipher_bits,
+                verify,
+                cn_subject: told.cn_subject.map(text),
+                cert_subject: told.cert_subject.map(text),
+                cert_issuer: told.cert_issuer.map(text),
+            },
+        }
+    }
+
+    /// `max(cipher_bits, auth_ssf)`, as sendmail reckons; nothing where the MTA did not tell.
+    pub fn effective_bits(&self) -> Option<u16> {
+        let bits = match self.tls.state {
+            TlsState::Plaintext => 0,
+            TlsState::Tls | TlsState::NotTold => self.tls.cipher_bits?,
+        };
+        Some(bits.max(self.auth_ssf.unwrap_or(0)))
+    }
+
+    /// The peer's name, if it may be believed: a client's only where the MTA confirmed it (forward and
+    /// back); a server's is the one that we looked up ourselves.
+    pub fn confirmed_name(&self) -> Option<&str> {
+        let confirmed = self.direction == Direction::Outbound || self.peer_resolve.as_deref() == Some("OK");
+        self.peer_name.as_deref().filter(|name| confirmed && !name.starts_with('['))
+    }
+
+    /// The peer's address to look up: sendmail tells `0` of a client on its standard input (`-bs`), which
+    /// is a process of this host.
+    pub fn lookup_ip(&self) -> Option<IpAddr> {
+        match self.peer_addr.as_deref() {
+            Some("0") => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            _ => self.peer_ip,
+        }
+    }
+
+    /// Whether the MTA told anything that says whom and what we are to judge.
+    pub fn told_anything(&self) -> bool {
+        self.peer_addr.is_some() || self.peer_name.is_some() || self.tls.state != TlsState::NotTold
+    }
+}
+
+/// A value that has come and is not empty: sendmail leaves a macro out where others send it empty.
+fn present(told: Option<&[u8]>) -> Option<Cow<'_, str>> {
+    told.filter(|bytes| !bytes.is_empty()).map(text)
+}
+
+/// Bytes as text. What is no UTF-8 is written `\xNN`: it can be read in the log, and matches no key.
+pub fn text(bytes: &[u8]) -> Cow<'_, str> {
+    use std::fmt::Write;
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(bytes.len() + 8);
+    for chunk in bytes.utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(out, "\\x{byte:02x}");
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A number of key bits, if it is one that makes sense.
+pub fn parse_bits(text: &str) -> Option<u16> {
+    let digits = (1..=5).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    let bits: u16 = if digits { text.parse().ok()? } else { return None };
+    (bits <= MAX_BITS).then_some(bits)
+}
+
+/// An address of MAIL or RCPT without its angle brackets. The null sender `<>` comes out empty; an
+/// old source route (`<@a,@b:user@dom>`, RFC 5321 appendix C) is left out.
+pub fn bare_address(argument: &str) -> &str {
+    let bare = argument.trim();
+    let bare = bare.strip_prefix('<').unwrap_or(bare);
+    let bare = bare.strip_suffix('>').unwrap_or(bare);
+    if bare.starts_with('@') { bare.split_once(':').map_or(bare, |(_, address)| address) } else { bare }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told() -> Told<'static> {
+        Told {
+            client_addr: Some(b"192.0.2.7"),
+            client_name: Some(b"mx.partner.example"),
+            client_resolve: Some(b"OK"),
+            ..Told::default()
+        }
+    }
+
+    #[test]
+    fn absent_tls_macros_are_plaintext_only_beside_an_address() {
+        assert_eq!(Facts::inbound(&told()).tls.state, TlsState::Plaintext);
+        assert_eq!(Facts::inbound(&told()).effective_bits(), Some(0));
+        let nothing = Facts::inbound(&Told::default());
+        assert_eq!((nothing.tls.state, nothing.effective_bits()), (TlsState::NotTold, None));
+        assert!(!nothing.told_anything());
+    }
+
+    #[test]
+    fn an_empty_macro_is_an_absent_one() {
+        let empty = Told { tls_version: Some(b""), cipher_bits: Some(b""), verify: Some(b""), ..told() };
+        assert_eq!(Facts::inbound(&empty).tls.state, TlsState::Plaintext);
+        let silent = Told { client_addr: Some(b""), ..Told::default() };
+        assert_eq!(Facts::inbound(&silent).tls.state, TlsState::NotTold);
+    }
+
+    #[test]
+    fn bits_that_are_no_bits_are_not_told() {
+        for bits in ["abc", "-1", "+5", "99999999999999999999", "1025", " 128", "12.8", "٣"] {
+            let odd = Told { cipher_bits: Some(bits.as_bytes()), cipher: Some(b"X"), ..told() };
+            let facts = Facts::inbound(&odd);
+            assert_eq!((facts.tls.state, facts.effective_bits()), (TlsState::Tls, None), "{bits}");
+            let alone = Told { cipher_bits: Some(bits.as_bytes()), ..told() };
+            assert_eq!(Facts::inbound(&alone).effective_bits(), None, "{bits}");
+        }
+        let null_cipher = Told { cipher_bits: Some(b"0"), cipher: Some(b"NULL-SHA256"), ..told() };
+        let facts = Facts::inbound(&null_cipher);
+        assert_eq!((facts.tls.state, facts.effective_bits()), (TlsState::Tls, Some(0)));
+    }
+
+    #[test]
+    fn only_a_confirmed_name_is_a_name() {
+        for (name, resolve, confirmed) in [
+            ("mx.partner.example", Some("OK"), true),
+            ("mx.partner.example", Some("FORGED"), false),
+            ("mx.partner.example", Some("TEMP"), false),
+            ("mx.partner.example", None, false),
+            ("[192.0.2.7]", Some("OK"), false),
+        ] {
+            let told = Told {
+                client_name: Some(name.as_bytes()),
+                client_resolve: resolve.map(str::as_bytes),
+                ..told()
+            };
+            assert_eq!(Facts::inbound(&told).confirmed_name().is_some(), confirmed, "{name} {resolve:?}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_can_be_read_and_match_nothing() {
+        assert_eq!(text(b"a\xffb\xc3\xa9"), "a\\xffb\u{e9}");
+    }
+
+    #[test]
+    fn standard_input_is_this_host() {
+        let local = Told { client_addr: Some(b"0"), client_name: Some(b"localhost"), ..Told::default() };
+        let facts = Facts::inbound(&local);
+        assert_eq!(facts.lookup_ip(), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(facts.peer_addr.as_deref(), Some("0"));
+    }
+
+    #[test]
+    fn addresses_lose_their_brackets_and_routes() {
+        for (argument, bare) in [
+            ("<a@b>", "a@b"),
+            ("<>", ""),
+            ("a@b", "a@b"),
+            ("<@x,@y:a@b>", "a@b"),
+            (" <a@b> ", "a@b"),
+            ("<postmaster>", "postmaster"),
+        ] {
+            assert_eq!(bare_address(argument), bare, "{argument}");
+        }
+    }
+}

@@ -1,0 +1,415 @@
+//! The compiled index: from a name, an address or a mail address to the most specific key's rule.
+//!
+//! Promises: a lookup costs one hash probe for each label of a name and one for each prefix length in use,
+//! whether the policy has ten keys or a million. All names of a side lie in one arena, so that a policy of
+//! a million names is dropped in no time (the answering threads must never pay for an old policy's end).
+
+use super::domain::{self, Normalised};
+use super::network::{Network, NetworkTable};
+use super::rule::{Rule, Side};
+use hashbrown::HashTable;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::net::IpAddr;
+
+/// A rule's position in the policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleId(u32);
+
+impl RuleId {
+    /// The rule at this position. A policy of more than 2^32 rules is refused long before (its size).
+    pub fn new(position: usize) -> Self {
+        Self(u32::try_from(position).unwrap_or(u32::MAX))
+    }
+
+    /// The position.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// One seed for all: clients choose what is looked up, never what is stored, so no table can be flooded.
+pub(super) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
+    foldhash::fast::FixedState::default().hash_one(value)
+}
+
+/// A key of the policy, in the form for comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key<'p> {
+    /// A domain, or a mail address on the sides that have them.
+    Name(&'p str),
+    /// An address or a network.
+    Network(Network),
+    /// `*`
+    Any,
+}
+
+impl fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(name) => f.write_str(name),
+            Self::Network(network) => network.fmt(f),
+            Self::Any => f.write_str("*"),
+        }
+    }
+}
+
+/// A key that has been found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found<'p> {
+    /// The key.
+    pub key: Key<'p>,
+    /// Its rule.
+    pub rule: RuleId,
+}
+
+/// A key that was tried, for whoever wants to know why a rule applied ([`SideIndex::candidates`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tried {
+    /// The key, in the form for comparison.
+    pub key: String,
+    /// The rule that has it, if one has.
+    pub rule: Option<RuleId>,
+}
+
+/// Names and their rules: one arena, one table of places in it.
+#[derive(Debug, Default)]
+struct NameTable {
+    arena: String,
+    entries: HashTable<NameEntry>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct NameEntry {
+    start: u32,
+    length: u16,
+    rule: RuleId,
+}
+
+impl NameTable {
+    fn name(&self, entry: NameEntry) -> &str {
+        let start = entry.start as usize;
+        self.arena.get(start..start + usize::from(entry.length)).unwrap_or_default()
+    }
+
+    fn get(&self, name: &str) -> Option<(&str, RuleId)> {
+        let entry = *self.entries.find(hash_of(name), |&entry| self.name(entry) == name)?;
+        Some((self.name(entry), entry.rule))
+    }
+
+    fn insert(&mut self, name: &str, rule: RuleId) -> Result<(), InsertError> {
+        if let Some((_, taken)) = self.get(name) {
+            return Err(InsertError::Taken(taken));
+        }
+        let start = u32::try_from(self.arena.len()).map_err(|_| InsertError::Full)?;
+        let length = u16::try_from(name.len()).map_err(|_| InsertError::Full)?;
+        self.arena.push_str(name);
+        let Self { arena, entries } = self;
+        entries.insert_unique(hash_of(name), NameEntry { start, length, rule }, |entry| {
+            let start = entry.start as usize;
+            hash_of(arena.get(start..start + usize::from(entry.length)).unwrap_or_default())
+        });
+        Ok(())
+    }
+}
+
+/// Why a key could not be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InsertError {
+    /// A rule has it already.
+    Taken(RuleId),
+    /// 4 GiB of names on one side, or a name of 64 KiB.
+    Full,
+}
+
+/// The keys of one side.
+#[derive(Debug, Default)]
+pub struct SideIndex {
+    names: NameTable,
+    networks: NetworkTable,
+    any: Option<RuleId>,
+}
+
+/// Who is looked up on a side.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    /// A host: its name if it is confirmed, and its address.
+    Host {
+        /// The confirmed name, in whatever form.
+        name: Option<&'a str>,
+        /// The address.
+        address: Option<IpAddr>,
+    },
+    /// A mail address, without angle brackets.
+    Address(&'a str),
+}
+
+impl SideIndex {
+    /// Adds a key. Names must be in the form for comparison ([`domain::key`]).
+    pub fn insert(&mut self, key: Key<'_>, rule: RuleId) -> Result<(), InsertError> {
+        match key {
+            Key::Name(name) => self.names.insert(name, rule),
+            Key::Network(network) => self.networks.insert(network, rule).map_err(InsertError::Taken),
+            Key::Any => match self.any {
+                Some(taken) => Err(InsertError::Taken(taken)),
+                None => {
+                    self.any = Some(rule);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// The rule of exactly this key.
+    pub fn get(&self, key: Key<'_>) -> Option<RuleId> {
+        match key {
+            Key::Name(name) => self.names.get(name).map(|(_, rule)| rule),
+            Key::Network(network) => self.networks.get(network),
+            Key::Any => self.any,
+        }
+    }
+
+    /// Every key with its rule, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Found<'_>> {
+        let names = self
+            .names
+            .entries
+            .iter()
+            .map(|entry| Found { key: Key::Name(self.names.name(*entry)), rule: entry.rule });
+        let networks = self.networks.iter().map(|(network, rule)| Found { key: Key::Network(network), rule });
+        let any = self.any.map(|rule| Found { key: Key::Any, rule });
+        names.chain(networks).chain(any)
+    }
+
+    /// How many keys there are.
+    pub fn len(&self) -> usize {
+        self.names.entries.len() + self.networks.len() + usize::from(self.any.is_some())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The most specific key whose rule `in_force` admits: a host's name and its parents, then its address
+    /// and the networks around it, longest prefix first, then `*`. A mail address as it stands, then its
+    /// domain and the parents, then `*`.
+    pub fn find(&self, subject: Subject<'_>, in_force: impl Fn(RuleId) -> bool) -> Option<Found<'_>> {
+        let mut found = None;
+        self.walk(subject, |_, hit| {
+            found = hit.filter(|hit| in_force(hit.rule));
+            found.is_some()
+        });
+        found
+    }
+
+    /// Every key that [`Self::find`] would try were none ever found, in order. Allocates: to explain, not
+    /// to decide.
+    pub fn candidates(&self, subject: Subject<'_>) -> Vec<Tried> {
+        let mut tried = Vec::new();
+        self.walk(subject, |key, hit| {
+            tried.push(Tried { key: key.to_string(), rule: hit.map(|hit| hit.rule) });
+            false
+        });
+        tried
+    }
+
+    /// Probes key after key, the most specific first, until `visit` says that it has seen enough.
+    fn walk<'p>(&'p self, subject: Subject<'_>, mut visit: impl FnMut(Key<'_>, Option<Found<'p>>) -> bool) {
+        let mut name = |name: &str| {
+            let hit = self.names.get(name).map(|(name, rule)| Found { key: Key::Name(name), rule });
+            visit(Key::Name(name), hit)
+        };
+        match subject {
+            Subject::Host { name: host, address } => {
+                if let Some(host) = host.and_then(Normalised::of)
+                    && domain::self_and_parents(host.as_str()).any(&mut name)
+                {
+                    return;
+                }
+                if let Some(address) = address
+                    && self.networks.probe(address).any(|(network, rule)| {
+                        let hit = rule.map(|rule| Found { key: Key::Network(network), rule });
+                        visit(Key::Network(network), hit)
+                    })
+                {
+                    return;
+                }
+            }
+            Subject::Address(address) => {
+                let (local, domain) = domain::split_address(address);
+                if let Some(domain) = domain.and_then(Normalised::of) {
+                    if let Some(whole) = WholeAddress::of(local, domain.as_str())
+                        && name(whole.as_str())
+                    {
+                        return;
+                    }
+                    if domain::self_and_parents(domain.as_str()).any(&mut name) {
+                        return;
+                    }
+                }
+            }
+        }
+        visit(Key::Any, self.any.map(|rule| Found { key: Key::Any, rule }));
+    }
+
+    /// A number that is the same for the same keys of the same rules, in whatever order they were added.
+    /// Part of the [`super::Fingerprint`].
+    pub(super) fn digest(&self, rules: &[Rule]) -> u128 {
+        use siphasher::sip128::{Hasher128, SipHasher13};
+        use std::hash::Hasher;
+        let mut sum = 0u128;
+        for found in self.iter() {
+            let mut hasher = SipHasher13::new();
+            match found.key {
+                Key::Name(name) => hasher.write(name.as_bytes()),
+                other => hasher.write(other.to_string().as_bytes()),
+            }
+            hasher.write_u8(0);
+            hasher.write(rules.get(found.rule.index()).map(|rule| rule.name.as_bytes()).unwrap_or_default());
+            sum = sum.wrapping_add(hasher.finish128().as_u128());
+        }
+        sum
+    }
+}
+
+/// The longest address that SMTP carries: 64 octets, `@`, and a domain (RFC 5321 section 4.5.3.1).
+const MAX_ADDRESS: usize = 64 + 1 + domain::MAX_LENGTH;
+
+/// A whole mail address in the form for comparison, on the stack.
+struct WholeAddress {
+    buffer: [u8; MAX_ADDRESS],
+    length: usize,
+}
+
+impl WholeAddress {
+    fn of(local: &str, domain: &str) -> Option<Self> {
+        let length = local.len() + 1 + domain.len();
+        let mut address = Self { buffer: [0; MAX_ADDRESS], length };
+        let (left, right) = address.buffer.get_mut(..length)?.split_at_mut_checked(local.len())?;
+        left.copy_from_slice(local.as_bytes());
+        left.make_ascii_lowercase();
+        let (at, rest) = right.split_first_mut()?;
+        *at = b'@';
+        rest.copy_from_slice(domain.as_bytes());
+        Some(address)
+    }
+
+    fn as_str(&self) -> &str {
+        // Whole strings were copied in, and lower-casing ASCII keeps them UTF-8.
+        self.buffer.get(..self.length).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+}
+
+/// The keys of all sides.
+#[derive(Debug, Default)]
+pub struct Index {
+    sides: [SideIndex; Side::ALL.len()],
+}
+
+impl Index {
+    /// The keys of a side.
+    pub fn side(&self, side: Side) -> &SideIndex {
+        let [client, sender, recipient, server, recipient_outbound] = &self.sides;
+        match side {
+            Side::Client => client,
+            Side::Sender => sender,
+            Side::Recipient => recipient,
+            Side::Server => server,
+            Side::RecipientOutbound => recipient_outbound,
+        }
+    }
+
+    /// The keys of a side, to add to.
+    pub fn side_mut(&mut self, side: Side) -> &mut SideIndex {
+        let [client, sender, recipient, server, recipient_outbound] = &mut self.sides;
+        match side {
+            Side::Client => client,
+            Side::Sender => sender,
+            Side::Recipient => recipient,
+            Side::Server => server,
+            Side::RecipientOutbound => recipient_outbound,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::network::parse_address;
+
+    fn index(keys: &[&str]) -> SideIndex {
+        let mut side = SideIndex::default();
+        for (id, key) in keys.iter().enumerate() {
+            let key = match Network::parse(key) {
+                _ if *key == "*" => Key::Any,
+                Some(written) => Key::Network(written.unwrap().network),
+                None => Key::Name(key),
+            };
+            side.insert(key, RuleId::new(id)).unwrap();
+        }
+        side
+    }
+
+    fn host(side: &SideIndex, name: Option<&str>, address: &str) -> Option<String> {
+        let subject = Subject::Host { name, address: parse_address(address) };
+        side.find(subject, |_| true).map(|found| found.key.to_string())
+    }
+
+    #[test]
+    fn a_name_beats_an_address_and_an_address_beats_any() {
+        let side = index(&["partner.example", "mx.partner.example", "192.0.2.0/24", "192.0.2.7", "*"]);
+        let expect = |name, address, key: &str| {
+            assert_eq!(host(&side, name, address).as_deref(), Some(key), "{name:?} {address}");
+        };
+        expect(Some("a.mx.partner.example"), "192.0.2.7", "mx.partner.example");
+        expect(Some("MX2.Partner.Example."), "192.0.2.7", "partner.example");
+        expect(Some("notpartner.example"), "192.0.2.7", "192.0.2.7");
+        expect(None, "192.0.2.8", "192.0.2.0/24");
+        expect(None, "198.51.100.1", "*");
+    }
+
+    #[test]
+    fn a_rule_that_is_not_in_force_does_not_shadow() {
+        let side = index(&["mx.partner.example", "partner.example"]);
+        let subject = Subject::Host { name: Some("mx.partner.example"), address: None };
+        let found = side.find(subject, |rule| rule != RuleId::new(0)).unwrap();
+        assert_eq!(found.key, Key::Name("partner.example"));
+    }
+
+    #[test]
+    fn a_mail_address_beats_its_domain() {
+        let side = index(&["ceo@partner.example", "partner.example", "*"]);
+        let find = |address| side.find(Subject::Address(address), |_| true).unwrap().key.to_string();
+        assert_eq!(find("CEO@Partner.Example"), "ceo@partner.example");
+        assert_eq!(find("x@sub.partner.example"), "partner.example");
+        assert_eq!(find("ceo@sub.partner.example"), "partner.example");
+        assert_eq!(find("postmaster"), "*");
+        assert_eq!(find(&format!("{}@partner.example", "x".repeat(5000))), "partner.example");
+    }
+
+    #[test]
+    fn what_was_tried_is_told_in_order() {
+        let side = index(&["partner.example", "192.0.2.0/24"]);
+        let subject = Subject::Host { name: Some("mx.partner.example"), address: parse_address("192.0.2.7") };
+        let tried: Vec<_> = side.candidates(subject).into_iter().map(|tried| tried.key).collect();
+        assert_eq!(tried, ["mx.partner.example", "partner.example", "example", "192.0.2.0/24", "*"]);
+    }
+
+    #[test]
+    fn the_digest_does_not_know_the_order() {
+        let rules =
+            vec![Rule { name: "a".into(), ..Rule::default() }, Rule { name: "b".into(), ..Rule::default() }];
+        let mut left = SideIndex::default();
+        left.insert(Key::Name("x"), RuleId::new(0)).unwrap();
+        left.insert(Key::Any, RuleId::new(1)).unwrap();
+        let mut right = SideIndex::default();
+        right.insert(Key::Any, RuleId::new(1)).unwrap();
+        right.insert(Key::Name("x"), RuleId::new(0)).unwrap();
+        assert_eq!(left.digest(&rules), right.digest(&rules));
+        let mut other = SideIndex::default();
+        other.insert(Key::Any, RuleId::new(0)).unwrap();
+        other.insert(Key::Name("x"), RuleId::new(1)).unwrap();
+        assert_ne!(left.digest(&rules), other.digest(&rules));
+    }
+}

@@ -1,0 +1,288 @@
+//! Addresses and networks: in the standard's spellings and in sendmail's, and the longest prefix.
+//!
+//! Promises: an IPv4-mapped IPv6 address is the IPv4 address that it maps; a lookup costs one hash probe
+//! for each prefix length that the policy uses, however many networks there are.
+
+use super::lookup::{RuleId, hash_of};
+use hashbrown::HashTable;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A network, its host bits zero. An address is a network of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Network(IpNet);
+
+/// What is wrong with a key that looks like an address or a network.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NetworkError {
+    /// `192.0.2.`
+    #[error("a trailing dot: a prefix is written {0} or {0}.0/24")]
+    TrailingDot(String),
+    /// `2001:db8::/200`, `192.0.2.0/33`, `/x`
+    #[error("a prefix length that does not fit the address")]
+    BadPrefix,
+    /// `192.0.2.256`, `IPv6:xyz`
+    #[error("not an address")]
+    BadAddress,
+}
+
+/// A network that was written, and whether bits were set behind its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The network.
+    pub network: Network,
+    /// `192.0.2.7/24`: it means 192.0.2.0/24, but was it meant?
+    pub host_bits: bool,
+}
+
+impl Network {
+    /// 127.0.0.0/8
+    pub const LOOPBACK_V4: Self = Self(IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)));
+    /// `::1/128`
+    pub const LOOPBACK_V6: Self = Self(IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)));
+
+    /// Parses a key: CIDR, an address, or sendmail's spellings: `IPv6:2001:db8:0:…`, `[192.0.2.7]`, and
+    /// prefixes on its boundaries (`192.0.2`, `IPv6:2001:db8`). `None` for what does not look like one at
+    /// all, and may be a domain.
+    pub fn parse(text: &str) -> Option<Result<Written, NetworkError>> {
+        let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+        if let Some(groups) = strip_ipv6_tag(bare) {
+            return Some(parse_cidr(groups).or_else(|error| parse_v6_prefix(groups).ok_or(error)));
+        }
+        if bare.contains(':') {
+            return Some(parse_cidr(bare));
+        }
+        let v4_like = bare.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'/'));
+        if v4_like && bare.bytes().any(|b| b.is_ascii_digit()) {
+            if let Some(prefix) = bare.strip_suffix('.') {
+                return Some(Err(NetworkError::TrailingDot(prefix.to_owned())));
+            }
+            return Some(parse_cidr(bare).or_else(|error| parse_v4_prefix(bare).ok_or(error)));
+        }
+        // `partner.example/24` is neither a domain nor a network: say that the address is at fault.
+        bare.contains('/').then_some(Err(NetworkError::BadAddress))
+    }
+
+    /// Whether the address lies in the network.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.contains(&address)
+    }
+
+    fn of_prefix(address: IpAddr, length: u8) -> Option<Self> {
+        IpNet::new(address, length).ok().map(|net| Self(net.trunc()))
+    }
+
+    fn length(&self) -> u8 {
+        self.0.prefix_len()
+    }
+}
+
+impl fmt::Display for Network {
+    /// CIDR; an address without its prefix length.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            write!(f, "{}", self.0.addr())
+        } else {
+            write!(f, "{}", self.0)
+        }
+    }
+}
+
+fn strip_ipv6_tag(text: &str) -> Option<&str> {
+    let (tag, rest) = text.split_at_checked(5)?;
+    tag.eq_ignore_ascii_case("IPv6:").then_some(rest)
+}
+
+fn parse_cidr(text: &str) -> Result<Written, NetworkError> {
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| NetworkError::BadAddress)?;
+    let net = match length {
+        None => IpNet::from(address),
+        Some(length) => {
+            let digits = !length.is_empty() && length.bytes().all(|b| b.is_ascii_digit());
+            let length = digits.then(|| length.parse().ok()).flatten().ok_or(NetworkError::BadPrefix)?;
+            IpNet::new(address, length).map_err(|_| NetworkError::BadPrefix)?
+        }
+    };
+    // ::ffff:192.0.2.0/120 is 192.0.2.0/24: an MTA may tell either.
+    let net = match net {
+        IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
+            Some(v4) => IpNet::new(v4.into(), v6.prefix_len() - 96).map_err(|_| NetworkError::BadPrefix)?,
+            None => net,
+        },
+        _ => net,
+    };
+    Ok(Written { network: Network(net.trunc()), host_bits: net.trunc() != net })
+}
+
+/// `192.0.2`, `10`: sendmail's access map takes an address apart at its dots.
+fn parse_v4_prefix(text: &str) -> Option<Written> {
+    let mut octets = [0u8; 4];
+    let mut count = 0u8;
+    for part in text.split('.') {
+        *octets.get_mut(usize::from(count))? = part.parse().ok()?;
+        count += 1;
+    }
+    let network = Network::of_prefix(Ipv4Addr::from(octets).into(), count * 8)?;
+    Some(Written { network, host_bits: false })
+}
+
+/// `2001:db8:0` behind `IPv6:`: sendmail writes all eight groups out and loses one at a time.
+fn parse_v6_prefix(text: &str) -> Option<Written> {
+    let mut groups = [0u16; 8];
+    let mut count = 0u8;
+    for part in text.split(':') {
+        let hex = (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
+        *groups.get_mut(usize::from(count))? =
+            if hex { u16::from_str_radix(part, 16).ok()? } else { return None };
+        count += 1;
+    }
+    let network = Network::of_prefix(Ipv6Addr::from(groups).into(), count * 16)?;
+    Some(Written { network, host_bits: false })
+}
+
+/// Parses an address as an MTA tells it: `192.0.2.7`, `IPv6:2001:db8:0:0:0:0:0:25`, with or without brackets.
+pub fn parse_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let bare = strip_ipv6_tag(bare).unwrap_or(bare);
+    bare.parse::<IpAddr>().ok().map(|address| address.to_canonical())
+}
+
+/// The network that a client's address stands for where its neighbours are taken as one: /24 or /48.
+pub fn neighbourhood(address: IpAddr) -> Option<Network> {
+    Network::of_prefix(address, if address.is_ipv4() { 24 } else { 48 })
+}
+
+/// The networks of one side of a policy, each with its rule.
+#[derive(Debug, Default)]
+pub struct NetworkTable {
+    entries: HashTable<(Network, RuleId)>,
+    /// The prefix lengths in use, longest first.
+    v4_lengths: Vec<u8>,
+    v6_lengths: Vec<u8>,
+}
+
+impl NetworkTable {
+    /// Adds a network; gives the rule that has it already, if one has.
+    pub fn insert(&mut self, network: Network, rule: RuleId) -> Result<(), RuleId> {
+        let hash = hash_of(&network);
+        if let Some((_, taken)) = self.entries.find(hash, |(known, _)| *known == network) {
+            return Err(*taken);
+        }
+        self.entries.insert_unique(hash, (network, rule), |(network, _)| hash_of(network));
+        let lengths =
+            if matches!(network.0, IpNet::V4(_)) { &mut self.v4_lengths } else { &mut self.v6_lengths };
+        if let Err(position) = lengths.binary_search_by(|length| network.length().cmp(length)) {
+            lengths.insert(position, network.length());
+        }
+        Ok(())
+    }
+
+    /// Every network that the address can be looked up under, longest prefix first, with its rule if there
+    /// is one.
+    pub fn probe(&self, address: IpAddr) -> impl Iterator<Item = (Network, Option<RuleId>)> {
+        let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
+        lengths.iter().filter_map(move |&length| {
+            let network = Network::of_prefix(address, length)?;
+            Some((network, self.get(network)))
+        })
+    }
+
+    /// The rule of exactly this network.
+    pub fn get(&self, network: Network) -> Option<RuleId> {
+        self.entries.find(hash_of(&network), |(known, _)| *known == network).map(|(_, rule)| *rule)
+    }
+
+    /// Every network, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (Network, RuleId)> {
+        self.entries.iter().copied()
+    }
+
+    /// How many networks there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> String {
+        match Network::parse(text) {
+            None => "not a network".to_owned(),
+            Some(Ok(Written { network, host_bits })) => {
+                format!("{network}{}", if host_bits { " (host bits)" } else { "" })
+            }
+            Some(Err(error)) => format!("error: {error}"),
+        }
+    }
+
+    #[test]
+    fn every_spelling_is_understood() {
+        for (written, expected) in [
+            ("192.0.2.0/24", "192.0.2.0/24"),
+            ("192.0.2.7", "192.0.2.7"),
+            ("192.0.2.7/24", "192.0.2.0/24 (host bits)"),
+            ("[192.0.2.7]", "192.0.2.7"),
+            ("192.0.2", "192.0.2.0/24"),
+            ("10", "10.0.0.0/8"),
+            ("2001:db8::/32", "2001:db8::/32"),
+            ("IPv6:2001:db8:0:0:0:0:0:25", "2001:db8::25"),
+            ("ipv6:2001:db8", "2001:db8::/32"),
+            ("IPv6:2001:db8::/32", "2001:db8::/32"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("192.0.2.", "error: a trailing dot: a prefix is written 192.0.2 or 192.0.2.0/24"),
+            ("192.0.2.0/33", "error: a prefix length that does not fit the address"),
+            ("2001:db8::/+8", "error: a prefix length that does not fit the address"),
+            ("192.0.2.256", "error: not an address"),
+            ("1.2.3.4.5", "error: not an address"),
+            ("IPv6:2001:db8:zz", "error: not an address"),
+            ("partner.example/24", "error: not an address"),
+            ("partner.example", "not a network"),
+            ("3com.example", "not a network"),
+        ] {
+            assert_eq!(parsed(written), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_read_in_sendmails_spelling() {
+        let expected: IpAddr = "2001:db8::25".parse().unwrap();
+        assert_eq!(parse_address("IPv6:2001:db8:0:0:0:0:0:25"), Some(expected));
+        assert_eq!(parse_address("IPv6:::ffff:192.0.2.7"), parse_address("192.0.2.7"));
+        assert_eq!(parse_address("[192.0.2.7]"), parse_address("192.0.2.7"));
+        assert_eq!(parse_address("0"), None);
+        assert_eq!(parse_address("localhost"), None);
+    }
+
+    #[test]
+    fn the_longest_prefix_comes_first() {
+        let mut table = NetworkTable::default();
+        for (id, text) in ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32"].iter().enumerate() {
+            let network = Network::parse(text).unwrap().unwrap().network;
+            table.insert(network, RuleId::new(id)).unwrap();
+        }
+        let hits = |text: &str| -> Vec<usize> {
+            let address = parse_address(text).unwrap();
+            table.probe(address).filter_map(|(_, rule)| rule).map(RuleId::index).collect()
+        };
+        assert_eq!(hits("10.1.2.3"), [2, 1, 0]);
+        assert_eq!(hits("10.1.2.4"), [1, 0]);
+        assert_eq!(hits("10.9.9.9"), [0]);
+        assert_eq!(hits("11.1.2.3"), [] as [usize; 0]);
+        assert_eq!(hits("2001:db8::1"), [3]);
+        let network = Network::parse("10").unwrap().unwrap().network;
+        assert_eq!(table.insert(network, RuleId::new(9)), Err(RuleId::new(0)));
+    }
+}

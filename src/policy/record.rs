@@ -1,0 +1,520 @@
+//! The decision record: the one form in which a decision is written down, and read back.
+//!
+//! Promises: `explain`, `simulate` and the log speak this one schema, and a record fed back as input gives
+//! the same decision. What clients supplied cannot forge a line or a field, neither as JSON nor as text.
+//! Values that are not known are absent.
+
+use super::decide::{Decision, Disposition, Envelope, Verdict};
+use super::facts::{Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits};
+use super::lookup::Key;
+use super::network::parse_address;
+use super::rule::{Mode, Side};
+use super::{Day, Fingerprint};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+/// One verdict: what was known, what was decided, and why. Names are the JSON keys, in their order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record<'a> {
+    /// When, RFC 3339 in UTC with microseconds.
+    #[serde(serialize_with = "microseconds", skip_serializing_if = "Option::is_none")]
+    pub ts: Option<jiff::Timestamp>,
+    /// The MTA's own name, `{j}`.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub host: Option<Cow<'a, str>>,
+    /// The message's queue id.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub queue_id: Option<Cow<'a, str>>,
+    /// Which way the mail goes.
+    pub direction: Direction,
+    /// The SMTP client's name, `[address]` where it has none.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub client_name: Option<Cow<'a, str>>,
+    /// The SMTP client's address, in its standard form; `0` for a process of this host.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub client_addr: Option<Cow<'a, str>>,
+    /// Whether the name is confirmed: `OK`, `FAIL`, `FORGED`, `TEMP`.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub client_resolve: Option<Cow<'a, str>>,
+    /// The SMTP server's name, of mail that leaves.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<Cow<'a, str>>,
+    /// The SMTP server's address.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub server_addr: Option<Cow<'a, str>>,
+    /// The envelope sender without angle brackets; `<>` for the null sender.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Cow<'a, str>>,
+    /// The recipient that was judged, without angle brackets.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Cow<'a, str>>,
+    /// Who authenticated.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Cow<'a, str>>,
+    /// `TLSv1.3`; absent in the clear.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub tls_version: Option<Cow<'a, str>>,
+    /// The cipher suite; absent in the clear.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<Cow<'a, str>>,
+    /// Effective key bits; 0 in the clear; absent where the MTA did not tell.
+    #[serde(deserialize_with = "lenient_bits", skip_serializing_if = "Option::is_none")]
+    pub cipher_bits: Option<u16>,
+    /// Key bits of a SASL security layer.
+    #[serde(deserialize_with = "lenient_bits", skip_serializing_if = "Option::is_none")]
+    pub auth_ssf: Option<u16>,
+    /// How the peer's certificate fared: `OK`, `NO`, `NOT`, `FAIL`, …
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Cow<'a, str>>,
+    /// The certificate's common name, where one came.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub cn_subject: Option<Cow<'a, str>>,
+    /// The certificate's subject, where one came.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub cert_subject: Option<Cow<'a, str>>,
+    /// The certificate's issuer, where one came.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub cert_issuer: Option<Cow<'a, str>>,
+    /// `pass`, `fail`, `exempt`, `no-rule`, `unknown`. Absent only in input that is yet to be judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+    /// The mode that decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mode: Option<Mode>,
+    /// `accept`, `tempfail`, `reject`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disposition: Option<Disposition>,
+    /// The rule that decided.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<Cow<'a, str>>,
+    /// The side on which its key was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub side: Option<Side>,
+    /// The key.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Cow<'a, str>>,
+    /// Why, in sendmail's words.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Cow<'a, str>>,
+    /// What the client was told, as it saw it.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub reply: Option<Cow<'a, str>>,
+    /// Every mode that was not met.
+    #[serde(borrow, skip_serializing_if = "Vec::is_empty")]
+    pub failures: Vec<FailureRecord<'a>>,
+    /// The policy's fingerprint, 12 hex digits.
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<Cow<'a, str>>,
+}
+
+/// One mode that was not met.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailureRecord<'a> {
+    /// The rule.
+    #[serde(borrow)]
+    pub rule: Cow<'a, str>,
+    /// The side on which its key was found.
+    pub side: Side,
+    /// The key.
+    #[serde(borrow)]
+    pub key: Cow<'a, str>,
+    /// The mode, as the policy has it.
+    pub mode: Mode,
+    /// Why, in sendmail's words.
+    #[serde(borrow)]
+    pub reason: Cow<'a, str>,
+}
+
+/// Always six digits, so that time stamps sort as text.
+fn microseconds<S: Serializer>(ts: &Option<jiff::Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
+    match ts {
+        Some(ts) => serializer.collect_str(&format_args!("{ts:.6}")),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// The null sender, as the record writes it.
+const NULL_SENDER: &str = "<>";
+
+/// A number of bits from whoever wrote the input: a number or a string; what makes no sense was not told.
+fn lenient_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Bits<'a> {
+        Number(u64),
+        Text(#[serde(borrow)] Cow<'a, str>),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Bits::deserialize(deserializer)? {
+        Bits::Number(bits) => u16::try_from(bits).ok().filter(|&bits| bits <= MAX_BITS),
+        Bits::Text(text) => parse_bits(&text),
+        Bits::Other(_) => None,
+    })
+}
+
+fn key_text(key: Key<'_>) -> Cow<'_, str> {
+    match key {
+        Key::Name(name) => Cow::Borrowed(name),
+        Key::Any => Cow::Borrowed("*"),
+        Key::Network(network) => Cow::Owned(network.to_string()),
+    }
+}
+
+fn borrow<'a>(text: &'a Option<Cow<'_, str>>) -> Option<Cow<'a, str>> {
+    text.as_deref().map(Cow::Borrowed)
+}
+
+impl<'a> Record<'a> {
+    /// The record of a decision.
+    pub fn new(
+        ts: jiff::Timestamp,
+        facts: &'a Facts<'_>,
+        envelope: Envelope<'a>,
+        decision: &'a Decision<'_>,
+        policy: &'a Fingerprint,
+    ) -> Self {
+        let name = borrow(&facts.peer_name);
+        let addr = match facts.peer_ip {
+            Some(ip) => Some(Cow::Owned(ip.to_string())),
+            None => borrow(&facts.peer_addr),
+        };
+        let resolve = borrow(&facts.peer_resolve);
+        let (client, server) = match facts.direction {
+            Direction::Inbound => ((name, addr, resolve), (None, None)),
+            Direction::Outbound => ((None, None, None), (name, addr)),
+        };
+        // Where no certificate came, `verify` says so, and three empty names say no more.
+        let named =
+            |name: &'a Option<Cow<'_, str>>| if facts.tls.no_certificate() { None } else { borrow(name) };
+        Self {
+            ts: Some(ts),
+            host: borrow(&facts.host),
+            queue_id: borrow(&facts.queue_id),
+            direction: facts.direction,
+            client_name: client.0,
+            client_addr: client.1,
+            client_resolve: client.2,
+            server_name: server.0,
+            server_addr: server.1,
+            sender: envelope.sender.map(|sender| match bare_address(sender) {
+                "" => Cow::Borrowed(NULL_SENDER),
+                address => Cow::Borrowed(address),
+            }),
+            recipient: envelope.recipient.map(|recipient| Cow::Borrowed(bare_address(recipient))),
+            auth: borrow(&facts.auth),
+            tls_version: borrow(&facts.tls.version),
+            cipher: borrow(&facts.tls.cipher),
+            cipher_bits: facts.tls.cipher_bits,
+            auth_ssf: facts.auth_ssf,
+            verify: borrow(&facts.tls.verify),
+            cn_subject: named(&facts.tls.cn_subject),
+            cert_subject: named(&facts.tls.cert_subject),
+            cert_issuer: named(&facts.tls.cert_issuer),
+            verdict: Some(decision.verdict),
+            mode: decision.mode,
+            disposition: Some(decision.disposition),
+            rule: decision.rule.map(|rule| Cow::Borrowed(rule.name.as_str())),
+            side: decision.side,
+            key: decision.key.map(key_text),
+            reason: decision.reason.as_deref().map(Cow::Borrowed),
+            reply: decision.reply.as_ref().map(|reply| Cow::Owned(reply.to_string())),
+            failures: decision
+                .failures
+                .iter()
+                .map(|failure| FailureRecord {
+                    rule: Cow::Borrowed(&failure.rule.name),
+                    side: failure.side,
+                    key: key_text(failure.key),
+                    mode: failure.mode,
+                    reason: Cow::Borrowed(&failure.reason),
+                })
+                .collect(),
+            policy: Some(Cow::Borrowed(policy.as_str())),
+        }
+    }
+
+    /// The facts that a record holds, to be judged again.
+    pub fn facts(&self) -> Facts<'_> {
+        let (name, addr, resolve) = match self.direction {
+            Direction::Inbound => (&self.client_name, &self.client_addr, &self.client_resolve),
+            Direction::Outbound => (&self.server_name, &self.server_addr, &None),
+        };
+        let present = |value: &'_ Option<Cow<'a, str>>| value.as_deref().is_some_and(|text| !text.is_empty());
+        let any = present(&self.tls_version)
+            || present(&self.cipher)
+            || self.cipher_bits.is_some_and(|bits| bits > 0)
+            || self.verify.as_deref().is_some_and(|verify| !matches!(verify, "" | "NONE" | "CLEAR"));
+        let state = match self.cipher_bits {
+            _ if any => TlsState::Tls,
+            Some(_) => TlsState::Plaintext,
+            None => TlsState::NotTold,
+        };
+        let non_empty = |value: &'_ Option<Cow<'a, str>>| value.as_deref().is_some_and(str::is_empty);
+        let told = |value| if non_empty(value) { None } else { borrow(value) };
+        Facts {
+            direction: self.direction,
+            host: borrow(&self.host),
+            queue_id: borrow(&self.queue_id),
+            peer_name: told(name),
+            peer_addr: told(addr),
+            peer_ip: addr.as_deref().and_then(parse_address),
+            peer_resolve: told(resolve),
+            auth: told(&self.auth),
+            auth_ssf: self.auth_ssf,
+            tls: TlsFacts {
+                state,
+                version: told(&self.tls_version),
+                cipher: told(&self.cipher),
+                cipher_bits: self.cipher_bits,
+                verify: told(&self.verify),
+                cn_subject: borrow(&self.cn_subject),
+                cert_subject: borrow(&self.cert_subject),
+                cert_issuer: borrow(&self.cert_issuer),
+            },
+        }
+    }
+
+    /// Who writes to whom.
+    pub fn envelope(&self) -> Envelope<'_> {
+        Envelope { sender: self.sender.as_deref(), recipient: self.recipient.as_deref() }
+    }
+
+    /// The day by which the record is judged: its own, or `now`'s where it has no time stamp.
+    pub fn day(&self, now: jiff::Timestamp) -> Day {
+        Day::of_unix_seconds(self.ts.unwrap_or(now).as_second())
+    }
+
+    /// Appends the record as one line of JSON, with its line feed. Line separators of Unicode, control and
+    /// bidirectional characters are escaped too, so that no viewer sees a line where there is none.
+    pub fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
+        let mut serializer = serde_json::Serializer::with_formatter(&mut *out, OneLine);
+        self.serialize(&mut serializer)?;
+        out.push(b'\n');
+        Ok(())
+    }
+}
+
+/// serde_json's compact form, with every character escaped that could break a line or turn its direction.
+#[derive(Clone, Copy, Debug)]
+pub struct OneLine;
+
+impl serde_json::ser::Formatter for OneLine {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.bytes().all(|b| (b' '..0x7f).contains(&b)) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        let mut units = [0u16; 2];
+        let mut utf8 = [0u8; 4];
+        for c in fragment.chars() {
+            if is_unsafe(c) {
+                for unit in c.encode_utf16(&mut units) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            } else {
+                writer.write_all(c.encode_utf8(&mut utf8).as_bytes())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Characters that must not reach a log as they are: controls, line and paragraph separators, and those
+/// that turn the direction of what follows.
+fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A value in a `key=value` line: bare where nothing in it could be taken for the line's own, else quoted
+/// with its quotes, backslashes and unsafe characters escaped.
+pub struct Value<'a>(pub &'a str);
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bare = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',' | b'=');
+        if !self.0.is_empty() && self.0.bytes().all(bare) {
+            return f.write_str(self.0);
+        }
+        f.write_str("\"")?;
+        for c in self.0.chars() {
+            match c {
+                '"' | '\\' => write!(f, "\\{c}")?,
+                '\n' => f.write_str("\\n")?,
+                '\r' => f.write_str("\\r")?,
+                '\t' => f.write_str("\\t")?,
+                c if is_unsafe(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
+                c => write!(f, "{c}")?,
+            }
+        }
+        f.write_str("\"")
+    }
+}
+
+impl fmt::Display for Record<'_> {
+    /// One line in sendmail's manner: the queue id, then `key=value`, separated by commas. The time stamp
+    /// is the log's own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", Value(self.queue_id.as_deref().unwrap_or("NOQUEUE")))?;
+        let mut separator = " ";
+        let mut field = |f: &mut fmt::Formatter<'_>, name: &str, value: &str| {
+            write!(f, "{separator}{name}={}", Value(value))?;
+            separator = ", ";
+            Ok(())
+        };
+        let outbound = (self.direction == Direction::Outbound).then_some("outbound");
+        let bits = self.cipher_bits.map(|bits| bits.to_string());
+        let ssf = self.auth_ssf.map(|ssf| ssf.to_string());
+        for (name, value) in [
+            ("verdict", self.verdict.map(Verdict::as_str)),
+            ("mode", self.mode.map(Mode::as_str)),
+            ("disposition", self.disposition.map(Disposition::as_str)),
+            ("rule", self.rule.as_deref()),
+            ("side", self.side.map(Side::as_str)),
+            ("key", self.key.as_deref()),
+            ("reason", self.reason.as_deref()),
+            ("reply", self.reply.as_deref()),
+            ("direction", outbound),
+            ("client_name", self.client_name.as_deref()),
+            ("client_addr", self.client_addr.as_deref()),
+            ("client_resolve", self.client_resolve.as_deref()),
+            ("server_name", self.server_name.as_deref()),
+            ("server_addr", self.server_addr.as_deref()),
+            ("sender", self.sender.as_deref()),
+            ("recipient", self.recipient.as_deref()),
+            ("auth", self.auth.as_deref()),
+            ("tls_version", self.tls_version.as_deref()),
+            ("cipher", self.cipher.as_deref()),
+            ("cipher_bits", bits.as_deref()),
+            ("auth_ssf", ssf.as_deref()),
+            ("verify", self.verify.as_deref()),
+            ("cn_subject", self.cn_subject.as_deref()),
+            ("cert_subject", self.cert_subject.as_deref()),
+            ("cert_issuer", self.cert_issuer.as_deref()),
+        ] {
+            if let Some(value) = value {
+                field(f, name, value)?;
+            }
+        }
+        for failure in &self.failures {
+            let told = format!(
+                "{} {} {} {}: {}",
+                failure.mode, failure.rule, failure.side, failure.key, failure.reason
+            );
+            field(f, "failed", &told)?;
+        }
+        for (name, value) in [("host", self.host.as_deref()), ("policy", self.policy.as_deref())] {
+            if let Some(value) = value {
+                field(f, name, value)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::Policy;
+    use crate::policy::decide::decide;
+    use crate::policy::facts::Told;
+
+    const TS: jiff::Timestamp = jiff::Timestamp::constant(1_795_000_000, 123_456_000);
+
+    fn json(told: &Told<'_>, envelope: Envelope<'_>) -> String {
+        let policy = Policy::default();
+        let facts = Facts::inbound(told);
+        let decision = decide(&policy, &facts, envelope, Day(0));
+        let mut out = Vec::new();
+        Record::new(TS, &facts, envelope, &decision, policy.fingerprint()).write_json(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_known_is_absent() {
+        let told = Told { client_addr: Some(b"IPv6:2001:db8:0:0:0:0:0:25"), ..Told::default() };
+        let envelope = Envelope { sender: Some("<>"), recipient: None };
+        assert_eq!(
+            json(&told, envelope),
+            concat!(
+                r#"{"ts":"2026-11-18T11:06:40.123456Z","direction":"inbound","client_addr":"2001:db8::25","#,
+                r#""sender":"<>","cipher_bits":0,"verdict":"no-rule","disposition":"accept","policy":"POLICY"}"#,
+                "\n"
+            )
+            .replace("POLICY", Policy::default().fingerprint().as_str())
+        );
+    }
+
+    #[test]
+    fn nothing_that_a_client_sends_breaks_the_line() {
+        let sender = "<a\"\n\r\u{85}\u{2028}\u{202e}\u{7f}, verdict=pass\\@x>";
+        let told = Told {
+            client_addr: Some(b"192.0.2.7"),
+            queue_id: Some(b"A\nB: verdict=pass"),
+            ..Told::default()
+        };
+        let envelope = Envelope { sender: Some(sender), recipient: Some("<r>") };
+        let line = json(&told, envelope);
+        assert_eq!(line.trim_end_matches('\n').lines().count(), 1);
+        assert!(line.trim_end_matches('\n').chars().all(|c| !is_unsafe(c)), "{line}");
+        let back: Record<'_> = serde_json::from_str(&line).unwrap();
+        assert_eq!(back.sender.as_deref(), Some(bare_address(sender)));
+        let text = back.to_string();
+        assert!(text.chars().all(|c| !is_unsafe(c)), "{text}");
+        assert!(text.starts_with("\"A\\nB: verdict=pass\": verdict=no-rule"), "{text}");
+        assert!(
+            text.contains(r#"sender="a\"\n\r\u{85}\u{2028}\u{202e}\u{7f}, verdict=pass\\@x","#),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_record_gives_back_its_facts() {
+        for told in [
+            Told { client_addr: Some(b"192.0.2.7"), ..Told::default() },
+            Told {
+                client_addr: Some(b"192.0.2.7"),
+                client_name: Some(b"mx.partner.example"),
+                client_resolve: Some(b"OK"),
+                tls_version: Some(b"TLSv1.3"),
+                cipher: Some(b"TLS_AES_256_GCM_SHA384"),
+                cipher_bits: Some(b"256"),
+                verify: Some(b"FAIL"),
+                cn_subject: Some(b""),
+                cert_issuer: Some(b"/CN=Rig+20CA"),
+                auth_authen: Some(b"user"),
+                ..Told::default()
+            },
+            Told {
+                client_addr: Some(b"0"),
+                cipher: Some(b"X"),
+                cipher_bits: Some(b"many"),
+                ..Told::default()
+            },
+            Told::default(),
+        ] {
+            let facts = Facts::inbound(&told);
+            let line = json(&told, Envelope::default());
+            let record: Record<'_> = serde_json::from_str(&line).unwrap();
+            let mut back = record.facts();
+            // The record has the address in its standard form.
+            back.peer_addr.clone_from(&facts.peer_addr);
+            assert_eq!(back, facts, "{line}");
+        }
+    }
+
+    #[test]
+    fn input_from_others_is_read_leniently() {
+        let line = r#"{"client_addr":"192.0.2.7","cipher_bits":"128","cipher":"X","auth_ssf":-1,"extra":{},"recipient":null}"#;
+        let record: Record<'_> = serde_json::from_str(line).unwrap();
+        assert_eq!((record.cipher_bits, record.auth_ssf), (Some(128), None));
+        let absurd: Record<'_> = serde_json::from_str(r#"{"cipher_bits":100000,"cipher":"X"}"#).unwrap();
+        assert_eq!(absurd.facts().effective_bits(), None);
+    }
+}

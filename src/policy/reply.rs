@@ -1,0 +1,170 @@
+//! A refusal, in words that sendmail passes on unharmed.
+//!
+//! Promises: one line; printable ASCII only; no parentheses (outbound, sendmail takes them for comments);
+//! code and enhanced status of one class; short enough for RFC 5321's 512 octets with the `<address>... `
+//! that sendmail puts before it. On the wire a `%` is doubled: at a lone one sendmail throws the reply away
+//! and answers `550 5.7.1 Command rejected`, which turns a deferral into a bounce.
+
+use super::rule::Requirement;
+use std::fmt;
+
+/// The longest text of a contact that a policy may give: it is never cut.
+pub const MAX_CONTACT: usize = 200;
+/// The longest name of a rule, in characters.
+pub const MAX_RULE_NAME: usize = 64;
+/// Room for the reason; names of certificates in it are the client's, and may be long.
+const MAX_REASON: usize = 180;
+
+/// An SMTP reply (RFC 5321 section 4.2) with its enhanced status code (RFC 3463).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    code: u16,
+    status: &'static str,
+    text: String,
+}
+
+/// What a refusal is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Refusal<'a> {
+    /// Why, in sendmail's words.
+    pub reason: &'a str,
+    /// What was demanded.
+    pub requirement: &'a Requirement,
+    /// Whether there was no encryption at all.
+    pub plaintext: bool,
+    /// The rule's name.
+    pub rule: &'a str,
+    /// Where help is to be had.
+    pub contact: Option<&'a str>,
+}
+
+impl Reply {
+    /// The reply of a deferral.
+    pub fn tempfail(refusal: Refusal<'_>) -> Self {
+        Self { code: 454, status: "4.7.0", text: words(refusal) }
+    }
+
+    /// The reply of a refusal for good: `5.7.10` (encryption needed, RFC 7505's registry) where there was
+    /// none, `5.7.0` where it was too weak.
+    pub fn reject(refusal: Refusal<'_>) -> Self {
+        let (code, status) = if refusal.plaintext { (550, "5.7.10") } else { (554, "5.7.0") };
+        Self { code, status, text: words(refusal) }
+    }
+
+    /// The line for the milter protocol: what sendmail makes of it is what [`fmt::Display`] shows.
+    pub fn wire(&self) -> String {
+        format!("{} {} {}", self.code, self.status, self.text.replace('%', "%%"))
+    }
+}
+
+impl fmt::Display for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.code, self.status, self.text)
+    }
+}
+
+fn words(refusal: Refusal<'_>) -> String {
+    let mut text = if refusal.plaintext {
+        format!("encryption needed, STARTTLS{}", needed(refusal.requirement))
+    } else {
+        clean(refusal.reason, MAX_REASON)
+    };
+    text.push_str(", rule ");
+    text.push_str(&clean(refusal.rule, MAX_RULE_NAME));
+    if let Some(contact) = refusal.contact {
+        text.push_str(", see ");
+        text.push_str(&clean(contact, MAX_CONTACT));
+    }
+    text
+}
+
+/// ` with at least 168 bits`: what one who came in the clear has to bring.
+fn needed(requirement: &Requirement) -> String {
+    let mut parts = Vec::new();
+    parts.extend(requirement.min_bits.filter(|&bits| bits > 0).map(|bits| format!("at least {bits} bits")));
+    parts.extend(requirement.min_version.map(|version| format!("{version} or newer")));
+    let certificate = requirement.verify
+        || requirement.cn.is_some()
+        || requirement.cert_subject.is_some()
+        || requirement.cert_issuer.is_some();
+    parts.extend(certificate.then(|| "a certificate that we can verify".to_owned()));
+    if parts.is_empty() { String::new() } else { format!(" with {}", parts.join(" and ")) }
+}
+
+/// Text that sendmail and every client can carry: printable ASCII, no parentheses, cut to a length.
+fn clean(text: &str, max: usize) -> String {
+    let mut out: String = text
+        .chars()
+        .take(max)
+        .map(|c| match c {
+            '(' => '[',
+            ')' => ']',
+            ' '..='~' => c,
+            _ => '?',
+        })
+        .collect();
+    if text.chars().nth(max).is_some() {
+        out.truncate(max - 3);
+        out.push_str("...");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal<'a>(reason: &'a str, requirement: &'a Requirement, plaintext: bool) -> Refusal<'a> {
+        Refusal {
+            reason,
+            requirement,
+            plaintext,
+            rule: "partner",
+            contact: Some("https://mail.example.org/tls"),
+        }
+    }
+
+    #[test]
+    fn replies_are_those_of_the_design() {
+        let need = Requirement { min_bits: Some(168), ..Requirement::default() };
+        let weak = "encryption too weak 128 less than 168";
+        assert_eq!(
+            Reply::tempfail(refusal(weak, &need, false)).to_string(),
+            "454 4.7.0 encryption too weak 128 less than 168, rule partner, see https://mail.example.org/tls"
+        );
+        assert_eq!(
+            Reply::reject(refusal(weak, &need, false)).to_string(),
+            "554 5.7.0 encryption too weak 128 less than 168, rule partner, see https://mail.example.org/tls"
+        );
+        assert_eq!(
+            Reply::reject(refusal("", &need, true)).to_string(),
+            "550 5.7.10 encryption needed, STARTTLS with at least 168 bits, rule partner, see https://mail.example.org/tls"
+        );
+    }
+
+    #[test]
+    fn nothing_of_the_clients_goes_through_unescaped() {
+        let need = Requirement::default();
+        let reason = format!("CN a(b)\r\n250 \u{e9}%s{} does not match x", "y".repeat(2000));
+        let reply = Reply::tempfail(refusal(&reason, &need, false));
+        assert!(reply.to_string().starts_with("454 4.7.0 CN a[b]??250 ?%s"));
+        assert!(reply.wire().contains("?%%s") && reply.wire().len() <= 980);
+        assert!(reply.to_string().len() <= 512);
+        assert!(reply.to_string().ends_with("..., rule partner, see https://mail.example.org/tls"));
+    }
+
+    #[test]
+    fn one_in_the_clear_is_told_all_that_is_needed() {
+        let need = Requirement {
+            min_bits: Some(128),
+            min_version: crate::policy::rule::TlsVersion::from_policy("TLSv1.2"),
+            verify: true,
+            ..Requirement::default()
+        };
+        assert_eq!(
+            needed(&need),
+            " with at least 128 bits and TLSv1.2 or newer and a certificate that we can verify"
+        );
+        assert_eq!(needed(&Requirement::default()), "");
+    }
+}

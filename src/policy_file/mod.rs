@@ -1,0 +1,11 @@
+//! The policy file: TOML to a policy, what is wrong with it, and what changed in it.
+
+mod compile;
+pub mod diagnostics;
+pub mod diff;
+pub mod load;
+mod schema;
+pub mod walk;
+
+#[cfg(test)]
+mod tests;

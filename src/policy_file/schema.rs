@@ -1,0 +1,430 @@
+//! What a policy file may say: TOML to a document, each value with its place.
+//!
+//! Promises: the shape of one file is judged here, alone; what takes several files or the calendar to
+//! judge (keys that two rules claim, requirements by name, lapsed dates) is the compiler's.
+
+use super::diagnostics::{Diagnostic, Place};
+use super::walk::{Fields, Located, Walk};
+use crate::policy::Day;
+use crate::policy::reply::{MAX_CONTACT, MAX_RULE_NAME};
+use crate::policy::rule::{CommonName, Mode, Requirement, Side, TlsVersion};
+use std::borrow::Cow;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+/// More bits than a threshold may ask for: no cipher will ever have them.
+const MAX_MIN_BITS: i64 = 1024;
+
+const TOP: &[&str] = &["version", "exempt", "reply", "requirement", "rule"];
+const EXEMPT: &[&str] = &["authenticated", "networks", "recipients"];
+const REPLY: &[&str] = &["contact"];
+const REQUIREMENT: &[&str] = &["min-bits", "min-version", "verify", "cn", "cert-subject", "cert-issuer"];
+const MODE: &[&str] =
+    &["require", "min-bits", "min-version", "verify", "cn", "cert-subject", "cert-issuer", "from", "percent"];
+const EXEMPTION: &[&str] = &["reason", "owner", "until"];
+const RULE: &[&str] = &[
+    "name",
+    "comment",
+    "client",
+    "client-file",
+    "sender",
+    "sender-file",
+    "recipient",
+    "recipient-file",
+    "server",
+    "server-file",
+    "recipient-outbound",
+    "recipient-outbound-file",
+    "observe",
+    "soft-fail",
+    "enforce",
+    "exempt",
+];
+
+type Text<'t> = Located<Cow<'t, str>>;
+type Value<'s> = Spanned<DeValue<'s>>;
+
+/// One file.
+#[derive(Debug, Default)]
+pub(super) struct Document<'t> {
+    /// `[exempt]`
+    pub(super) exempt: Option<ExemptDoc<'t>>,
+    /// `[reply]`
+    pub(super) reply: Option<ReplyDoc<'t>>,
+    /// `[requirement.NAME]`
+    pub(super) requirements: Vec<RequirementDoc>,
+    /// `[[rule]]`
+    pub(super) rules: Vec<RuleDoc<'t>>,
+}
+
+/// `[exempt]`
+#[derive(Debug)]
+pub(super) struct ExemptDoc<'t> {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// `authenticated`
+    pub(super) authenticated: Option<bool>,
+    /// `networks`
+    pub(super) networks: Option<Vec<Text<'t>>>,
+    /// `recipients`
+    pub(super) recipients: Option<Vec<Text<'t>>>,
+}
+
+/// `[reply]`
+#[derive(Debug)]
+pub(super) struct ReplyDoc<'t> {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// `contact`
+    pub(super) contact: Option<Text<'t>>,
+}
+
+/// `[requirement.NAME]`
+#[derive(Debug)]
+pub(super) struct RequirementDoc {
+    /// Its name.
+    pub(super) name: Located<String>,
+    /// What it demands.
+    pub(super) requirement: Requirement,
+}
+
+/// `[[rule]]`
+#[derive(Debug)]
+pub(super) struct RuleDoc<'t> {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// `name`
+    pub(super) name: Option<Text<'t>>,
+    /// `comment`
+    pub(super) comment: Option<Text<'t>>,
+    /// `client = […]` and its like.
+    pub(super) keys: Vec<(Side, Text<'t>)>,
+    /// `client-file = …` and its like.
+    pub(super) lists: Vec<(Side, Text<'t>)>,
+    /// `exempt = {…}`
+    pub(super) exemption: Option<ExemptionDoc<'t>>,
+    /// `observe = {…}` and its like, the hardest first.
+    pub(super) modes: Vec<(Mode, ModeDoc<'t>)>,
+    /// Whether something of it could not be read, so that what is missing is no fault of its own.
+    pub(super) damaged: bool,
+}
+
+/// `exempt = {…}` of a rule
+#[derive(Debug)]
+pub(super) struct ExemptionDoc<'t> {
+    /// `reason`
+    pub(super) reason: Option<Text<'t>>,
+    /// `owner`
+    pub(super) owner: Option<Text<'t>>,
+    /// `until`
+    pub(super) until: Option<Located<Day>>,
+}
+
+/// One mode of a rule.
+#[derive(Debug)]
+pub(super) struct ModeDoc<'t> {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// `require = "NAME"`
+    pub(super) require: Option<Text<'t>>,
+    /// What it demands by itself.
+    pub(super) requirement: Requirement,
+    /// `from`
+    pub(super) from: Option<Day>,
+    /// `percent`
+    pub(super) percent: Option<u8>,
+}
+
+/// Reads one file's document.
+pub(super) fn read<'t>(walk: &mut Walk<'_>, table: &'t DeTable<'_>) -> Document<'t> {
+    let top = walk.fields(table, 0..0, "the policy", TOP);
+    walk.version(&top);
+    let mut document = Document {
+        exempt: top.get("exempt").and_then(|value| exempt(walk, value)),
+        reply: top.get("reply").and_then(|value| reply(walk, value)),
+        ..Document::default()
+    };
+    if let Some(value) = top.get("requirement") {
+        document.requirements = requirements(walk, value);
+    }
+    if let Some(value) = top.get("rule") {
+        document.rules = rules(walk, value);
+    }
+    document
+}
+
+fn exempt<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>) -> Option<ExemptDoc<'t>> {
+    let fields = walk.table(value, "exempt", EXEMPT)?;
+    Some(ExemptDoc {
+        authenticated: fields.get("authenticated").and_then(|value| walk.boolean(value, "authenticated")),
+        networks: fields.get("networks").map(|value| walk.strings(value, "networks")),
+        recipients: fields.get("recipients").map(|value| walk.strings(value, "recipients")),
+        place: fields.place,
+    })
+}
+
+fn reply<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>) -> Option<ReplyDoc<'t>> {
+    let fields = walk.table(value, "reply", REPLY)?;
+    let contact = fields.get("contact").and_then(|value| walk.string(value, "contact"));
+    if let Some(contact) = &contact {
+        let printable = contact.value.bytes().all(|b| (b' '..=b'~').contains(&b));
+        if !printable || contact.value.is_empty() || contact.value.len() > MAX_CONTACT {
+            walk.tell(
+                Diagnostic::error(
+                    "bad-contact",
+                    format!("`contact` must be 1 to {MAX_CONTACT} printable ASCII characters"),
+                )
+                .at(contact.place.clone())
+                .hint("it ends every refusal, and an SMTP reply carries no more"),
+            );
+        } else if contact.value.contains(['(', ')']) {
+            walk.tell(
+                Diagnostic::warning("bad-contact", "parentheses are written as brackets in a reply")
+                    .at(contact.place.clone())
+                    .hint("sendmail takes what stands in parentheses for a comment, and drops it"),
+            );
+        }
+    }
+    Some(ReplyDoc { place: fields.place, contact })
+}
+
+fn requirements(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<RequirementDoc> {
+    let DeValue::Table(table) = value.get_ref() else {
+        let at = walk.place(value.span());
+        walk.tell(
+            Diagnostic::error("wrong-type", "`requirement` must be a table of named requirements")
+                .at(at)
+                .hint("write [requirement.NAME]"),
+        );
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (name, value) in table {
+        let name = Located { value: name.get_ref().to_string(), place: walk.place(name.span()) };
+        let what = format!("requirement.{}", name.value);
+        let Some(fields) = walk.table(value, &what, REQUIREMENT) else { continue };
+        let before = fields.entries().count();
+        let requirement = requirement(walk, &fields);
+        if before == 0 {
+            walk.tell(
+                Diagnostic::error(
+                    "empty-requirement",
+                    format!("requirement `{}` demands nothing", name.value),
+                )
+                .at(name.place.clone())
+                .hint(format!("it may demand {}", REQUIREMENT.join(", "))),
+            );
+        }
+        found.push(RequirementDoc { name, requirement });
+    }
+    found
+}
+
+fn requirement(walk: &mut Walk<'_>, fields: &Fields<'_, '_>) -> Requirement {
+    let mut requirement = Requirement::default();
+    if let Some(value) = fields.get("min-bits") {
+        let bits = walk.integer(value, "min-bits", 0..=MAX_MIN_BITS);
+        requirement.min_bits = bits.and_then(|bits| u16::try_from(bits).ok());
+        let at = walk.place(value.span());
+        match (requirement.min_bits, strength(requirement.min_bits.unwrap_or(0))) {
+            (Some(0), _) => walk.tell(
+                Diagnostic::warning("no-such-bits", "0 bits demand nothing: mail in the clear passes too")
+                    .at(at)
+                    .hint("1 demands any encryption at all"),
+            ),
+            (Some(bits), Some(amounts)) => walk.tell(
+                Diagnostic::warning("no-such-bits", format!("no cipher has {bits} bits"))
+                    .at(at)
+                    .label(amounts)
+                    .hint("today's ciphers have 112 (3DES), 128 (AES-128) or 256 (AES-256, ChaCha20) bits"),
+            ),
+            _ => {}
+        }
+    }
+    if let Some(version) = fields.get("min-version").and_then(|value| walk.string(value, "min-version")) {
+        requirement.min_version = TlsVersion::from_policy(&version.value);
+        if requirement.min_version.is_none() {
+            let mut diagnostic =
+                Diagnostic::error("bad-version", format!("`{}` is no TLS version", version.value))
+                    .at(version.place);
+            let near = super::walk::nearest(&version.value, &TlsVersion::NAMES);
+            diagnostic.hint = Some(match near {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known here: {}", TlsVersion::NAMES.join(", ")),
+            });
+            walk.tell(diagnostic);
+        }
+    }
+    if let Some(value) = fields.get("verify") {
+        requirement.verify = walk.boolean(value, "verify").unwrap_or(false);
+    }
+    if let Some(value) = fields.get("cn") {
+        requirement.cn = match value.get_ref() {
+            DeValue::Boolean(true) => Some(CommonName::OfPeer),
+            DeValue::String(_) => name_of(walk, value, "cn").map(CommonName::Is),
+            _ => {
+                let at = walk.place(value.span());
+                walk.tell(
+                    Diagnostic::error("wrong-type", "`cn` must be a name, or true")
+                        .at(at)
+                        .hint("`cn = true` demands the name of the connecting host itself"),
+                );
+                None
+            }
+        };
+    }
+    requirement.cert_subject =
+        fields.get("cert-subject").and_then(|value| name_of(walk, value, "cert-subject"));
+    requirement.cert_issuer = fields.get("cert-issuer").and_then(|value| name_of(walk, value, "cert-issuer"));
+    requirement
+}
+
+/// What a threshold amounts to that no cipher has.
+fn strength(bits: u16) -> Option<&'static str> {
+    match bits {
+        0 | 1 | 112 | 128 | 256 => None,
+        2..=111 => Some("amounts to 112: any encryption of today"),
+        113..=127 => Some("amounts to 128"),
+        129..=255 => Some("amounts to 256: AES-128, which TLS 1.3 makes mandatory, is refused"),
+        257.. => Some("refuses everyone"),
+    }
+}
+
+/// A name of a certificate: not empty, for an empty one would match where no certificate came.
+fn name_of(walk: &mut Walk<'_>, value: &Value<'_>, field: &str) -> Option<String> {
+    let text = walk.string(value, field)?;
+    if text.value.is_empty() {
+        walk.tell(Diagnostic::error("empty-name", format!("`{field}` is empty")).at(text.place));
+        return None;
+    }
+    Some(text.value.into_owned())
+}
+
+fn rules<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>) -> Vec<RuleDoc<'t>> {
+    let DeValue::Array(items) = value.get_ref() else {
+        let at = walk.place(value.span());
+        walk.tell(
+            Diagnostic::error("wrong-type", "`rule` must be a list of tables").at(at).hint("write [[rule]]"),
+        );
+        return Vec::new();
+    };
+    items.iter().filter_map(|item| rule(walk, item)).collect()
+}
+
+fn rule<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>) -> Option<RuleDoc<'t>> {
+    let fields = walk.table(value, "rule", RULE)?;
+    let damaged = fields.entries().any(|(name, _)| !RULE.contains(&name.get_ref().as_ref()));
+    let mut rule = RuleDoc {
+        place: fields.place.clone(),
+        name: fields.get("name").and_then(|value| walk.string(value, "name")),
+        comment: fields.get("comment").and_then(|value| walk.string(value, "comment")),
+        keys: Vec::new(),
+        lists: Vec::new(),
+        exemption: fields.get("exempt").and_then(|value| exemption(walk, value)),
+        modes: Vec::new(),
+        damaged,
+    };
+    if let Some(name) = &rule.name {
+        let bad = name.value.is_empty()
+            || name.value.chars().count() > MAX_RULE_NAME
+            || name.value.chars().any(char::is_control);
+        if bad {
+            walk.tell(
+                Diagnostic::error(
+                    "bad-name",
+                    format!("a rule's name has 1 to {MAX_RULE_NAME} characters, and no control characters"),
+                )
+                .at(name.place.clone())
+                .hint("it stands in every log line, reply and metric"),
+            );
+        }
+    } else if fields.get("name").is_none() {
+        walk.tell(
+            Diagnostic::error("missing-name", "a rule without a name")
+                .at(header(&fields.place))
+                .hint("give it `name = \"…\"`; it stands in every log line, reply and metric"),
+        );
+    }
+    for side in Side::ALL {
+        if let Some(value) = fields.get(side.as_str()) {
+            rule.damaged |= !matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_));
+            rule.keys.extend(walk.strings(value, side.as_str()).into_iter().map(|key| (side, key)));
+        }
+        let list = format!("{side}-file");
+        if let Some(value) = fields.get(&list) {
+            rule.lists.extend(walk.strings(value, &list).into_iter().map(|path| (side, path)));
+        }
+    }
+    for mode in Mode::HARDEST_FIRST {
+        if let Some(value) = fields.get(mode.as_str()) {
+            match mode_entry(walk, value, mode) {
+                Some(entry) => rule.modes.push((mode, entry)),
+                None => rule.damaged = true,
+            }
+        }
+    }
+    rule.damaged |= fields.get("exempt").is_some() && rule.exemption.is_none();
+    Some(rule)
+}
+
+/// The first line of a table: its `[[rule]]`, not all that it holds.
+pub(super) fn header(place: &Place) -> Place {
+    let start = place.span.start;
+    Place { file: place.file, span: start..place.span.end.min(start + "[[rule]]".len()) }
+}
+
+fn exemption<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>) -> Option<ExemptionDoc<'t>> {
+    let fields = walk.table(value, "exempt", EXEMPTION)?;
+    Some(ExemptionDoc {
+        reason: fields.get("reason").and_then(|value| walk.string(value, "reason")),
+        owner: fields.get("owner").and_then(|value| walk.string(value, "owner")),
+        until: fields.get("until").and_then(|value| walk.date(value, "until")),
+    })
+}
+
+fn mode_entry<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>, mode: Mode) -> Option<ModeDoc<'t>> {
+    let fields = walk.table(value, mode.as_str(), MODE)?;
+    let demands = |name: &str| REQUIREMENT.contains(&name);
+    let require = fields.get("require").and_then(|value| walk.string(value, "require"));
+    let own: Vec<_> = fields.entries().filter(|(name, _)| demands(name.get_ref())).collect();
+    match (&require, own.first()) {
+        (Some(require), Some((name, _))) => {
+            let at = walk.place(name.span());
+            walk.tell(
+                Diagnostic::error(
+                    "require-and-own",
+                    format!("`{}` beside `require = \"{}\"`", name.get_ref(), require.value),
+                )
+                .at(at)
+                .hint("a mode demands either a requirement by name or its own; give the name's all of it"),
+            );
+        }
+        (None, None) if fields.get("require").is_none() => {
+            walk.tell(
+                Diagnostic::error("empty-requirement", format!("`{mode}` demands nothing"))
+                    .at(fields.place.clone())
+                    .hint(format!("it may demand {}, or require = \"NAME\"", REQUIREMENT.join(", "))),
+            );
+        }
+        _ => {}
+    }
+    let percent = fields.get("percent").and_then(|value| {
+        let percent = walk.integer(value, "percent", 0..=100);
+        if mode != Mode::SoftFail {
+            let at = walk.place(value.span());
+            walk.tell(
+                Diagnostic::error("misplaced-percent", format!("`percent` has no meaning in `{mode}`"))
+                    .at(at)
+                    .hint("only `soft-fail` can act on a share: a deferred message comes again"),
+            );
+        }
+        percent.and_then(|percent| u8::try_from(percent).ok())
+    });
+    Some(ModeDoc {
+        require,
+        requirement: requirement(walk, &fields),
+        from: fields.get("from").and_then(|value| walk.date(value, "from")).map(|date| date.value),
+        percent,
+        place: fields.place,
+    })
+}

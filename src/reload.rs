@@ -1,0 +1,357 @@
+//! Triggers → load → swap or keep.
+//!
+//! Promises: a broken edit changes nothing, a good one is in force for the next transaction, and the log
+//! says what changed in meaning. Loading happens on a thread of its own, and so does dropping what was in
+//! force before. The last good policy is kept in the state folder for a start with a broken one.
+//!
+//! What triggers is a change of the files that make up the policy, however it came about: the folders are
+//! watched (of the files, and of every symbolic link on the way to them), and looked at every two seconds
+//! besides, for a watch can be lost with its folder. What decides is what is there, not what was reported.
+
+mod last_good;
+mod settle;
+mod watch;
+
+use crate::daemon_file::{self, DaemonFile};
+use crate::policy::rule::Mode;
+use crate::policy::{Day, Policy};
+use crate::policy_file::diagnostics::Severity;
+use crate::policy_file::diff::diff;
+use crate::policy_file::load::{Disk, Loaded, load};
+use crate::snapshot::SnapshotCell;
+use crate::telemetry::decisions::Decisions;
+use crate::telemetry::log::LevelControl;
+use settle::Settle;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use watch::{Signature, Watch};
+
+/// How often the files are looked at, whatever the watch says.
+const LOOK: Duration = Duration::from_secs(2);
+/// A load during which the files changed is done again, so often.
+const TRIES: u32 = 5;
+/// Changes that the log tells one by one; of a larger edit the rest is counted.
+const TOLD: usize = 50;
+
+/// Why the daemon looks at its files.
+#[derive(Debug)]
+pub enum Trigger {
+    /// Something changed. `writing`: a file is open for writing, and its end is yet to come.
+    Changed {
+        /// Whether whoever wrote is not done.
+        writing: bool,
+    },
+    /// SIGHUP: load in any case.
+    Hangup,
+    /// The end.
+    Stop,
+}
+
+/// No policy: the file is broken, and there is no last good one.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no policy to begin with")]
+pub struct NoPolicy;
+
+/// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
+pub fn begin(daemon: &DaemonFile) -> Result<Begun, NoPolicy> {
+    let signature = Signature::of(&daemon.policy.patterns, &[]);
+    let loaded = load(&daemon.policy.request(), &mut Disk, today());
+    tell(&loaded);
+    let lists = list_paths(&loaded);
+    if let Some(policy) = loaded.policy {
+        tracing::info!(policy = %policy.fingerprint(), rules = policy.rules().len(), "policy in force");
+        let kept = last_good::Kept::of(&loaded.sources, loaded.policy_files);
+        last_good::save(&daemon.state, &kept);
+        return Ok(Begun { policy, signature, lists });
+    }
+    match last_good::load(&daemon.state, today()) {
+        Some(policy) => {
+            tracing::error!(
+                policy = %policy.fingerprint(), state = %daemon.state.display(),
+                "the policy's files are broken: beginning with the last good policy of the state folder"
+            );
+            Ok(Begun { policy, signature, lists })
+        }
+        None => {
+            tracing::error!(
+                state = %daemon.state.display(),
+                "the policy's files are broken, and the state folder has no last good policy"
+            );
+            Err(NoPolicy)
+        }
+    }
+}
+
+/// A policy, and what it was made of.
+#[derive(Debug)]
+pub struct Begun {
+    /// The policy.
+    pub policy: Policy,
+    signature: Signature,
+    lists: Vec<PathBuf>,
+}
+
+impl Begun {
+    /// Takes the policy out; what is left tells the reloader what it was made of.
+    pub fn split(self) -> (Policy, Origin) {
+        (self.policy, Origin { signature: self.signature, lists: self.lists })
+    }
+}
+
+/// What the policy in force was made of.
+#[derive(Debug)]
+pub struct Origin {
+    signature: Signature,
+    lists: Vec<PathBuf>,
+}
+
+/// The thread that reloads.
+#[derive(Debug)]
+pub struct Reloader {
+    triggers: Sender<Trigger>,
+    thread: JoinHandle<()>,
+}
+
+/// What the reloader acts on.
+#[derive(Debug)]
+pub struct Targets {
+    /// The policy in force.
+    pub snapshots: Arc<SnapshotCell>,
+    /// The log's level.
+    pub level: LevelControl,
+    /// Whether decisions are in the log depends on it.
+    pub decisions: Arc<Decisions>,
+}
+
+impl Reloader {
+    /// Starts watching. `config` is the daemon's own file, whose log level can change.
+    pub fn start(
+        config: PathBuf,
+        daemon: DaemonFile,
+        origin: Origin,
+        targets: Targets,
+    ) -> std::io::Result<Self> {
+        let (triggers, received) = channel();
+        let watch = Watch::new(triggers.clone());
+        let worker = Worker {
+            config: Signature::of(&[], std::slice::from_ref(&config)),
+            config_path: config,
+            daemon,
+            // The files were read before anybody watched: what changed since is seen at the first look.
+            loaded: origin.signature,
+            lists: origin.lists,
+            targets,
+            watch,
+            retired: Vec::new(),
+            day: today(),
+        };
+        let thread =
+            std::thread::Builder::new().name("reload".into()).spawn(move || worker.run(&received))?;
+        Ok(Self { triggers, thread })
+    }
+
+    /// The way to trigger it.
+    pub fn trigger(&self, trigger: Trigger) {
+        // Its end is the process's.
+        let _ = self.triggers.send(trigger);
+    }
+
+    /// Ends it.
+    pub fn stop(self) {
+        self.trigger(Trigger::Stop);
+        // A panic in it has been printed already.
+        let _ = self.thread.join();
+    }
+}
+
+struct Worker {
+    config_path: PathBuf,
+    config: Signature,
+    daemon: DaemonFile,
+    /// What the files were like when they were last read, whatever came of it.
+    loaded: Signature,
+    lists: Vec<PathBuf>,
+    targets: Targets,
+    watch: Watch,
+    /// Policies that were in force, until no transaction holds them any more.
+    retired: Vec<Arc<Policy>>,
+    day: Day,
+}
+
+impl Worker {
+    fn run(mut self, triggers: &Receiver<Trigger>) {
+        let mut settle = Settle::default();
+        self.rewatch();
+        if self.changed() {
+            settle.changed(Instant::now(), false);
+        }
+        loop {
+            let wait =
+                settle.due().map_or(LOOK, |due| due.saturating_duration_since(Instant::now()).min(LOOK));
+            match triggers.recv_timeout(wait) {
+                Ok(Trigger::Changed { writing }) => settle.changed(Instant::now(), writing),
+                Ok(Trigger::Hangup) => {
+                    settle = Settle::default();
+                    self.daemon_file();
+                    self.reload();
+                }
+                Ok(Trigger::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => {
+                    if settle.due().is_none() {
+                        self.rewatch();
+                        if self.changed() {
+                            settle.changed(Instant::now(), false);
+                        }
+                    }
+                }
+            }
+            if settle.due().is_some_and(|due| due <= Instant::now()) {
+                settle = Settle::default();
+                if self.config != Signature::of(&[], std::slice::from_ref(&self.config_path)) {
+                    self.daemon_file();
+                }
+                if self.changed() {
+                    self.reload();
+                }
+            }
+            self.retired.retain(|policy| Arc::strong_count(policy) > 1);
+            self.new_day();
+        }
+    }
+
+    fn signature(&self) -> Signature {
+        Signature::of(&self.daemon.policy.patterns, &self.lists)
+    }
+
+    fn changed(&self) -> bool {
+        self.signature() != self.loaded
+    }
+
+    fn rewatch(&mut self) {
+        let mut paths = self.signature().paths();
+        paths.extend(self.lists.iter().cloned());
+        paths.push(self.config_path.clone());
+        self.watch.update(&paths, &self.daemon.policy.patterns);
+    }
+
+    fn reload(&mut self) {
+        for _ in 0..TRIES {
+            let before = self.signature();
+            let loaded = load(&self.daemon.policy.request(), &mut Disk, today());
+            if self.signature() == before {
+                self.lists = list_paths(&loaded);
+                self.loaded = self.signature();
+                self.put_in_force(loaded);
+                self.rewatch();
+                return;
+            }
+        }
+        tracing::warn!("the policy's files change faster than they can be read; trying again");
+    }
+
+    fn put_in_force(&mut self, loaded: Loaded) {
+        tell(&loaded);
+        let old = self.targets.snapshots.load();
+        let kept = last_good::Kept::of(&loaded.sources, loaded.policy_files);
+        let Some(policy) = loaded.policy else {
+            let found = loaded.diagnostics.summary().unwrap_or_default();
+            tracing::error!(policy = %old.fingerprint(), found, "policy refused: the one in force stays");
+            return;
+        };
+        let changes = diff(&old, &policy);
+        for change in changes.iter().take(TOLD) {
+            tracing::info!("{change}");
+        }
+        if changes.len() > TOLD {
+            tracing::info!("… and {} changes more", changes.len() - TOLD);
+        }
+        let new = Arc::new(policy);
+        let retired = self.targets.snapshots.swap(Arc::clone(&new));
+        let meaning = if changes.is_empty() { "the same in meaning" } else { "changed" };
+        tracing::info!(policy = %new.fingerprint(), rules = new.rules().len(), meaning, "policy in force");
+        drop(old);
+        self.retired.push(retired);
+        last_good::save(&self.daemon.state, &kept);
+    }
+
+    /// The daemon's own file changed: what can change while it runs does.
+    fn daemon_file(&mut self) {
+        self.config = Signature::of(&[], std::slice::from_ref(&self.config_path));
+        let read = daemon_file::read(&self.config_path);
+        for (severity, line) in read.diagnostics.lines(&read.sources) {
+            say(severity, &line);
+        }
+        let Some(new) = read.daemon else {
+            tracing::error!("the daemon's file is broken: its settings stay as they are");
+            return;
+        };
+        if new.level != self.daemon.level {
+            self.targets.level.set(new.level);
+            self.targets.decisions.set_in_log(new.level >= tracing::Level::INFO);
+            self.daemon.level = new.level;
+            tracing::info!(level = %new.level, "the log's level has changed");
+        }
+        if new != self.daemon {
+            tracing::warn!(
+                file = %self.config_path.display(),
+                "settings other than log.level have changed: they are taken at the next start"
+            );
+        }
+    }
+
+    /// With a new day, dates of the policy take effect.
+    fn new_day(&mut self) {
+        let today = today();
+        if today == self.day {
+            return;
+        }
+        self.day = today;
+        let policy = self.targets.snapshots.load();
+        for rule in policy.rules() {
+            if rule.exemption.as_ref().is_some_and(|exemption| {
+                exemption.until.is_some_and(|until| until < today && until.0 + 1 == today.0)
+            }) {
+                tracing::warn!("rule {}: its exemption has lapsed", rule.name);
+            }
+            for mode in Mode::HARDEST_FIRST {
+                if rule.modes.get(mode).is_some_and(|entry| entry.from == Some(today)) {
+                    tracing::info!("rule {}: {mode} is in force from today", rule.name);
+                }
+            }
+        }
+    }
+}
+
+fn today() -> Day {
+    Day::of_unix_seconds(jiff::Timestamp::now().as_second())
+}
+
+/// The list files of a policy.
+fn list_paths(loaded: &Loaded) -> Vec<PathBuf> {
+    let mut lists: Vec<PathBuf> =
+        loaded.sources.iter().skip(loaded.policy_files).map(|source| source.path.clone()).collect();
+    // One that could not be read may come.
+    lists.extend(loaded.diagnostics.iter().filter_map(|diagnostic| diagnostic.path.clone()));
+    lists
+}
+
+fn tell(loaded: &Loaded) {
+    for (severity, line) in loaded.diagnostics.lines(&loaded.sources) {
+        say(severity, &line);
+    }
+}
+
+fn say(severity: Severity, line: &str) {
+    match severity {
+        Severity::Error => tracing::error!("{line}"),
+        Severity::Warning => tracing::warn!("{line}"),
+    }
+}
+
+/// What the state folder's last good policy lies in.
+pub fn last_good_path(state: &Path) -> PathBuf {
+    last_good::path(state)
+}

@@ -1,0 +1,285 @@
+//! The daemon: wiring, signals, and an end in order.
+//!
+//! Promises: starts whole or tells why not; on SIGTERM accepts no more, lets open transactions get to their
+//! end within the time set, writes what is left of the log, and exits 0.
+
+use crate::daemon_file::DaemonFile;
+use crate::listener::{self, BindError, Listener};
+use crate::milter::connection::{self, ConnectionError};
+use crate::milter::session::Environment;
+use crate::policy::Policy;
+use crate::policy::record::Record;
+use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
+use crate::snapshot::SnapshotCell;
+use crate::telemetry::decisions::Decisions;
+use crate::telemetry::log;
+use crate::telemetry::sink::{Sink, Target, Writer};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// How often it is looked whether something was lost.
+const LOOK_FOR_LOSSES: Duration = Duration::from_secs(10);
+/// Descriptors beside the connections': listeners, logs, the watch, the runtime's own.
+const OTHER_DESCRIPTORS: u64 = 64;
+
+/// Why the daemon did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No policy.
+    #[error(transparent)]
+    NoPolicy(#[from] NoPolicy),
+    /// A listener.
+    #[error("cannot listen on {0}")]
+    Listen(String, #[source] BindError),
+    /// A thread, the runtime, a signal handler.
+    #[error("cannot set up {0}")]
+    Set(&'static str, #[source] io::Error),
+}
+
+/// What answers: one for all connections.
+struct Answering {
+    snapshots: Arc<SnapshotCell>,
+    decisions: Arc<Decisions>,
+}
+
+impl Environment for Answering {
+    fn policy(&self) -> Arc<Policy> {
+        self.snapshots.load()
+    }
+
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::now()
+    }
+
+    fn record(&self, record: &Record<'_>) {
+        self.decisions.write(record);
+    }
+}
+
+/// The log and the decisions, open.
+struct Outputs {
+    log: Writer,
+    decisions_file: Option<Writer>,
+    decisions: Arc<Decisions>,
+    level: log::LevelControl,
+}
+
+impl Outputs {
+    fn open(daemon: &DaemonFile) -> Result<Self, StartError> {
+        let set = |error| StartError::Set("the log", error);
+        let (log, opened) = Sink::start(daemon.output.clone(), "log").map_err(set)?;
+        let (subscriber, level) = log::subscriber(log.sink().clone(), daemon.format, daemon.level);
+        tracing::subscriber::set_global_default(subscriber).map_err(|error| set(io::Error::other(error)))?;
+        tell_unopened(&daemon.output, opened);
+        let decisions_file = match &daemon.decisions {
+            None => None,
+            Some(path) => {
+                let target = Target::File(path.clone());
+                let (writer, opened) = Sink::start(target.clone(), "decisions").map_err(set)?;
+                tell_unopened(&target, opened);
+                Some(writer)
+            }
+        };
+        let in_log = daemon.level >= tracing::Level::INFO;
+        let file = decisions_file.as_ref().map(|writer| writer.sink().clone());
+        let decisions = Arc::new(Decisions::new(log.sink().clone(), daemon.format, in_log, file));
+        Ok(Self { log, decisions_file, decisions, level })
+    }
+
+    fn reopen(&self) {
+        self.log.sink().reopen();
+        if let Some(file) = &self.decisions_file {
+            file.sink().reopen();
+        }
+    }
+
+    fn sinks(&self) -> Vec<(&'static str, Sink)> {
+        let file = self.decisions_file.as_ref().map(|writer| ("decisions", writer.sink().clone()));
+        std::iter::once(("log", self.log.sink().clone())).chain(file).collect()
+    }
+
+    fn close(self) {
+        if let Some(file) = self.decisions_file {
+            file.close();
+        }
+        self.log.close();
+    }
+}
+
+/// A log that cannot be opened costs lines, not mail: they flow as soon as it can.
+fn tell_unopened(target: &Target, opened: io::Result<()>) {
+    if let (Target::File(path), Err(error)) = (target, opened) {
+        tracing::error!(file = %path.display(), %error, "cannot open; trying again with every line");
+    }
+}
+
+/// Runs the daemon to its end. Returns when it was told to stop, or could not start. `notices` are said
+/// first, once there is a log to say them in.
+pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(), StartError> {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
+    let outputs = Outputs::open(daemon)?;
+    for notice in notices {
+        tracing::warn!("{notice}");
+    }
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
+    raise_descriptor_limit(daemon.max_connections);
+    let result = start_and_serve(config, daemon, &outputs);
+    match &result {
+        Ok(()) => tracing::info!("stopped"),
+        Err(error) => {
+            let source =
+                std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+            tracing::error!("not started: {error}{source}");
+        }
+    }
+    outputs.close();
+    result
+}
+
+fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Result<(), StartError> {
+    let (policy, origin) = reload::begin(daemon)?.split();
+    let snapshots = Arc::new(SnapshotCell::new(policy));
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .thread_name("milter")
+        .enable_io()
+        .enable_time()
+        .build()
+        .map_err(|error| StartError::Set("the runtime", error))?;
+    let targets = Targets {
+        snapshots: Arc::clone(&snapshots),
+        level: outputs.level.clone(),
+        decisions: Arc::clone(&outputs.decisions),
+    };
+    let answering = Arc::new(Answering { snapshots, decisions: Arc::clone(&outputs.decisions) });
+    let result = runtime.block_on(async {
+        let listeners = daemon
+            .listen
+            .iter()
+            .map(|address| {
+                Listener::bind(address, &daemon.ownership)
+                    .map_err(|error| StartError::Listen(address.to_string(), error))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, targets)
+            .map_err(|error| StartError::Set("the reloading thread", error))?;
+        let served = serve(listeners, daemon, answering, outputs, &reloader).await;
+        reloader.stop();
+        served
+    });
+    // Connections that outlasted the drain are cut here.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn serve(
+    listeners: Vec<Listener>,
+    daemon: &DaemonFile,
+    answering: Arc<Answering>,
+    outputs: &Outputs,
+    reloader: &Reloader,
+) -> Result<(), StartError> {
+    let signals = |kind| signal(kind).map_err(|error| StartError::Set("a signal handler", error));
+    let mut hangup = signals(SignalKind::hangup())?;
+    let mut terminate = signals(SignalKind::terminate())?;
+    let mut interrupt = signals(SignalKind::interrupt())?;
+
+    let (shared, mut drain) = listener::shared(daemon.max_connections);
+    let idle = daemon.idle;
+    for listener in listeners {
+        let address = listener.address().to_string();
+        tracing::info!(listener = %address, "listening");
+        let answering = Arc::clone(&answering);
+        tokio::spawn(listener::serve(listener, shared.clone(), move |stream, drain| {
+            let (answering, address) = (Arc::clone(&answering), address.clone());
+            async move {
+                if let Err(error) = connection::serve(stream, &*answering, drain, idle).await {
+                    tell_connection(&address, &error);
+                }
+            }
+        }));
+    }
+    drop(shared);
+    tokio::spawn(look_for_losses(outputs.sinks(), Arc::clone(&outputs.decisions)));
+
+    loop {
+        tokio::select! {
+            _ = hangup.recv() => {
+                tracing::info!("SIGHUP: opening the logs anew and loading the policy");
+                outputs.reopen();
+                reloader.trigger(Trigger::Hangup);
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!(within_seconds = daemon.drain.as_secs(), "stopping: open transactions get to their end");
+    drain.begin();
+    tokio::select! {
+        () = drain.ended() => {}
+        () = tokio::time::sleep(daemon.drain) => tracing::warn!("some transactions did not end in time; they are cut"),
+        _ = terminate.recv() => tracing::warn!("told to stop again: open transactions are cut"),
+        _ = interrupt.recv() => tracing::warn!("told to stop again: open transactions are cut"),
+    }
+    Ok(())
+}
+
+/// A connection that was cut is daily business; one that speaks no milter protocol is to be seen.
+fn tell_connection(address: &str, error: &ConnectionError) {
+    match error {
+        ConnectionError::Io(_) | ConnectionError::Idle(_) => {
+            tracing::debug!(listener = %address, "connection ended: {error}");
+        }
+        _ => tracing::warn!(listener = %address, "connection closed: {error}"),
+    }
+}
+
+/// Says what could not be written, and what the MTA did not tell.
+async fn look_for_losses(sinks: Vec<(&'static str, Sink)>, decisions: Arc<Decisions>) {
+    let mut before: Vec<(u64, u64)> = vec![(0, 0); sinks.len()];
+    let mut unknown_before = 0;
+    let mut look = tokio::time::interval(LOOK_FOR_LOSSES);
+    loop {
+        look.tick().await;
+        for ((name, sink), before) in sinks.iter().zip(&mut before) {
+            let lost = sink.lost();
+            if lost != *before {
+                tracing::warn!(
+                    output = name,
+                    queue_full = lost.0 - before.0,
+                    not_written = lost.1 - before.1,
+                    "lines were lost"
+                );
+                *before = lost;
+            }
+        }
+        let unknown = decisions.unknown();
+        if unknown != unknown_before {
+            tracing::warn!(
+                messages = unknown - unknown_before,
+                "the MTA did not tell what would be needed to judge: mail was accepted; see `reason` in the decisions"
+            );
+            unknown_before = unknown;
+        }
+    }
+}
+
+/// Every connection needs a descriptor, and the soft limit is mostly 1024.
+fn raise_descriptor_limit(max_connections: usize) {
+    let wanted = max_connections as u64 + OTHER_DESCRIPTORS;
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else { return };
+    if soft >= wanted {
+        return;
+    }
+    let raised = wanted.min(hard);
+    if setrlimit(Resource::RLIMIT_NOFILE, raised, hard).is_err() || raised < wanted {
+        tracing::warn!(
+            limit = raised.max(soft),
+            wanted,
+            "fewer files may be open than max-connections needs; raise LimitNOFILE"
+        );
+    }
+}
