@@ -398,6 +398,7 @@ where
 
     let address = listener.address().to_string();
     let mut pause = FIRST_PAUSE;
+    let mut at_limit = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -421,18 +422,27 @@ where
         };
         pause = FIRST_PAUSE;
         let permit = match Arc::clone(&shared.limit).try_acquire_owned() {
-            Ok(permit) => permit,
+            Ok(permit) => {
+                // Said once it is well below the limit, not at each connection that comes and goes there.
+                if at_limit && shared.limit.available_permits() > shared.max_connections / 10 {
+                    at_limit = false;
+                    tracing::info!(listener = %address, "connections are free again");
+                }
+                permit
+            }
             Err(_) => {
-                tracing::warn!(
-                    listener = %address, limit = shared.max_connections,
-                    "all connections are in use (max-connections); the next one waits"
-                );
+                if !at_limit {
+                    at_limit = true;
+                    tracing::warn!(
+                        listener = %address, limit = shared.max_connections,
+                        "all connections are in use (milter.max-connections): further ones wait for their turn"
+                    );
+                }
                 let acquired = tokio::select! {
                     permit = Arc::clone(&shared.limit).acquire_owned() => permit,
                     () = draining(&mut shared.drain) => return,
                 };
                 let Ok(permit) = acquired else { return };
-                tracing::info!(listener = %address, "a connection is free again");
                 permit
             }
         };

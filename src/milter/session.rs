@@ -6,7 +6,7 @@
 //! frames, no sockets, no clock: an [`Environment`] has them.
 
 use super::macros;
-use crate::policy::decide::{Disposition, Envelope, decide};
+use crate::policy::decide::{Decision, Disposition, Envelope, decide};
 use crate::policy::facts::{self, Facts};
 use crate::policy::record::Record;
 use crate::policy::reply::Reply;
@@ -119,6 +119,24 @@ enum Judged {
 impl Transaction {
     /// Decides on the message (no recipient) or a recipient, and records what is thereby settled.
     fn judge(&self, environment: &impl Environment, recipient: Option<&[u8]>) -> Judged {
+        let for_all = recipient.is_none();
+        self.decide(environment, recipient, |decision| {
+            let accepted = decision.disposition == Disposition::Accept;
+            !for_all || decision.settled || (accepted && !self.policy.judges_recipients())
+        })
+    }
+
+    /// Records what would have been done had a recipient been named.
+    fn record(&self, environment: &impl Environment) {
+        self.decide(environment, None, |_| true);
+    }
+
+    fn decide(
+        &self,
+        environment: &impl Environment,
+        recipient: Option<&[u8]>,
+        is_settled: impl Fn(&Decision<'_>) -> bool,
+    ) -> Judged {
         let told = macros::told(&self.macros);
         let facts = Facts::inbound(&told);
         let sender = facts::text(&self.sender);
@@ -126,29 +144,10 @@ impl Transaction {
         let envelope = Envelope { sender: Some(&sender), recipient: recipient.as_deref() };
         let now = environment.now();
         let decision = decide(&self.policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
-        let settled = match recipient {
-            Some(_) => true,
-            None => {
-                decision.settled
-                    || (decision.disposition == Disposition::Accept && !self.policy.judges_recipients())
-            }
-        };
-        if !settled {
+        if !is_settled(&decision) {
             return Judged::Open(decision.disposition);
         }
-        let record = Record::new(now, &facts, envelope, &decision, self.policy.fingerprint());
-        environment.record(&record);
-        decision.reply.map_or(Judged::Settled, Judged::Refused)
-    }
-
-    /// Records what would have been done had a recipient been named.
-    fn record(&self, environment: &impl Environment) {
-        let told = macros::told(&self.macros);
-        let facts = Facts::inbound(&told);
-        let sender = facts::text(&self.sender);
-        let envelope = Envelope { sender: Some(&sender), recipient: None };
-        let now = environment.now();
-        let decision = decide(&self.policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
         environment.record(&Record::new(now, &facts, envelope, &decision, self.policy.fingerprint()));
+        decision.reply.map_or(Judged::Settled, Judged::Refused)
     }
 }

@@ -126,7 +126,7 @@ fn write_lines(messages: &Receiver<Message>, output: &mut Output, lost: &Lost) {
                 }
                 Message::Reopen => {
                     output.write(&mut batch, &mut lines, lost);
-                    output.close();
+                    output.reopen();
                     next = messages.try_recv().ok();
                 }
                 Message::Close(done) => {
@@ -139,7 +139,7 @@ fn write_lines(messages: &Receiver<Message>, output: &mut Output, lost: &Lost) {
         }
         output.write(&mut batch, &mut lines, lost);
         if lost.reopen.swap(false, Ordering::Relaxed) {
-            output.close();
+            output.reopen();
         }
     }
 }
@@ -160,9 +160,11 @@ impl Output {
         Ok(())
     }
 
-    fn close(&mut self) {
+    fn reopen(&mut self) {
         self.file = None;
         self.torn = false;
+        // What cannot be opened now is tried with the next lines, and those are counted if it fails.
+        let _ = self.open();
     }
 
     fn write(&mut self, batch: &mut Vec<u8>, lines: &mut u64, lost: &Lost) {
