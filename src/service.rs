@@ -19,7 +19,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often it is looked whether something was lost.
 const LOOK_FOR_LOSSES: Duration = Duration::from_secs(10);
@@ -141,14 +141,19 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
 }
 
 fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Result<(), StartError> {
-    let (policy, origin) = reload::begin(daemon)?.split();
-    let snapshots = Arc::new(SnapshotCell::new(policy));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("milter")
         .enable_io()
         .enable_time()
         .build()
         .map_err(|error| StartError::Set("the runtime", error))?;
+    // Before anything that takes time, and before there is a socket: whoever sees us may send a signal at once.
+    let signals = {
+        let _context = runtime.enter();
+        Signals::new().map_err(|error| StartError::Set("a signal handler", error))?
+    };
+    let (policy, origin) = reload::begin(daemon)?.split();
+    let snapshots = Arc::new(SnapshotCell::new(policy));
     let targets = Targets {
         snapshots: Arc::clone(&snapshots),
         level: outputs.level.clone(),
@@ -166,9 +171,9 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
             .collect::<Result<Vec<_>, _>>()?;
         let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, targets)
             .map_err(|error| StartError::Set("the reloading thread", error))?;
-        let served = serve(listeners, daemon, answering, outputs, &reloader).await;
+        serve(listeners, daemon, answering, outputs, &reloader, signals).await;
         reloader.stop();
-        served
+        Ok(())
     });
     // Connections that outlasted the drain are cut here.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -181,12 +186,8 @@ async fn serve(
     answering: Arc<Answering>,
     outputs: &Outputs,
     reloader: &Reloader,
-) -> Result<(), StartError> {
-    let signals = |kind| signal(kind).map_err(|error| StartError::Set("a signal handler", error));
-    let mut hangup = signals(SignalKind::hangup())?;
-    let mut terminate = signals(SignalKind::terminate())?;
-    let mut interrupt = signals(SignalKind::interrupt())?;
-
+    mut signals: Signals,
+) {
     let (shared, mut drain) = listener::shared(daemon.max_connections);
     let idle = daemon.idle;
     for listener in listeners {
@@ -205,26 +206,56 @@ async fn serve(
     drop(shared);
     tokio::spawn(look_for_losses(outputs.sinks(), Arc::clone(&outputs.decisions)));
 
-    loop {
-        tokio::select! {
-            _ = hangup.recv() => {
-                tracing::info!("SIGHUP: opening the logs anew and loading the policy");
-                outputs.reopen();
-                reloader.trigger(Trigger::Hangup);
-            }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-        }
+    while signals.next().await == Told::Hangup {
+        tracing::info!("SIGHUP: opening the logs anew and loading the policy");
+        outputs.reopen();
+        reloader.trigger(Trigger::Hangup);
     }
     tracing::info!(within_seconds = daemon.drain.as_secs(), "stopping: open transactions get to their end");
     drain.begin();
     tokio::select! {
         () = drain.ended() => {}
         () = tokio::time::sleep(daemon.drain) => tracing::warn!("some transactions did not end in time; they are cut"),
-        _ = terminate.recv() => tracing::warn!("told to stop again: open transactions are cut"),
-        _ = interrupt.recv() => tracing::warn!("told to stop again: open transactions are cut"),
+        () = signals.stop() => tracing::warn!("told to stop again: open transactions are cut"),
     }
-    Ok(())
+}
+
+/// The signals that the daemon heeds.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// Resolves with the next one.
+    async fn next(&mut self) -> Told {
+        tokio::select! {
+            _ = self.hangup.recv() => Told::Hangup,
+            _ = self.terminate.recv() => Told::Stop,
+            _ = self.interrupt.recv() => Told::Stop,
+        }
+    }
+
+    /// Resolves when the daemon is told to stop.
+    async fn stop(&mut self) {
+        while self.next().await != Told::Stop {}
+    }
+}
+
+/// What a signal means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Hangup,
+    Stop,
 }
 
 /// A connection that was cut is daily business; one that speaks no milter protocol is to be seen.

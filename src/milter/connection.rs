@@ -58,10 +58,20 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stream = BufStream::with_capacity(READ_BUFFER, WRITE_BUFFER, stream);
-    let mut session = Session::default();
-    let result = converse(&mut stream, &mut session, environment, &mut drain, idle).await;
-    session.end(environment);
-    result
+    let mut ending = Ending { session: Session::default(), environment };
+    converse(&mut stream, &mut ending.session, environment, &mut drain, idle).await
+}
+
+/// Ends the session whatever becomes of its connection: also where the daemon stops and does not wait.
+struct Ending<'e, E: Environment> {
+    session: Session,
+    environment: &'e E,
+}
+
+impl<E: Environment> Drop for Ending<'_, E> {
+    fn drop(&mut self) {
+        self.session.end(self.environment);
+    }
 }
 
 async fn converse<S>(
@@ -137,6 +147,7 @@ fn answer(
     let kind = CommandKind::try_from(frame.kind).map_err(|_| ConnectionError::UnknownCommand(frame.kind))?;
     Ok(match kind {
         CommandKind::OptNeg => {
+            session.forget_macros();
             let offer = OptNegPayload::parse_buffer(frame.buffer)
                 .map_err(|_| ConnectionError::Malformed("negotiation"))?;
             let reply =
