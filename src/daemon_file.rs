@@ -4,9 +4,9 @@
 //! from the folder of the file; a mistake is told as in a policy.
 
 use crate::listener::{Address, Ownership};
-use crate::policy_file::diagnostics::{Diagnostic, Diagnostics, FileId, Place, Sources};
+use crate::policy_file::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
-use crate::policy_file::walk::{Fields, Located, Walk, nearest};
+use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
 use crate::telemetry::log::{Format, LEVELS};
 use crate::telemetry::sink::Target;
 use std::path::{Path, PathBuf};
@@ -136,13 +136,8 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         decisions: None,
         state: DEFAULT_STATE.into(),
     };
-    let broken = !errors.is_empty();
-    for error in errors {
-        let span = error.span().unwrap_or(0..0);
-        diagnostics
-            .push(Diagnostic::error("toml-syntax", error.message().to_owned()).at(Place { file, span }));
-    }
-    if broken {
+    tell_syntax(file, &errors, diagnostics);
+    if !errors.is_empty() {
         return daemon;
     }
     let mut walk = Walk::new(file, diagnostics);
@@ -188,8 +183,8 @@ fn string(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, name: &str) -> Option<Lo
     Some(Located { value: text.value.into_owned(), place: text.place })
 }
 
-fn seconds(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, name: &str) -> Option<Duration> {
-    let seconds = walk.integer(fields.get(name)?, name, 0..=86_400)?;
+fn seconds(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, name: &str, least: i64) -> Option<Duration> {
+    let seconds = walk.integer(fields.get(name)?, name, least..=86_400)?;
     u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
@@ -243,8 +238,14 @@ fn milter(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, daemon: &mut DaemonFile)
             ),
         }
     }
-    daemon.idle = seconds(walk, fields, "idle-timeout").unwrap_or(DEFAULT_IDLE).max(Duration::from_secs(1));
-    daemon.drain = seconds(walk, fields, "drain-timeout").unwrap_or(DEFAULT_DRAIN);
+    daemon.idle = seconds(walk, fields, "idle-timeout", 1).unwrap_or(DEFAULT_IDLE);
+    daemon.drain = seconds(walk, fields, "drain-timeout", 0).unwrap_or(DEFAULT_DRAIN);
+    if let Err(error) = daemon.ownership.check()
+        && let Some(value) = fields.get("socket-user").or_else(|| fields.get("socket-group"))
+    {
+        let at = walk.place(value.span());
+        walk.tell(Diagnostic::error("unknown-name", error.to_string()).at(at));
+    }
 }
 
 fn policy(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, folder: &Path, daemon: &mut DaemonFile) {
@@ -299,10 +300,26 @@ fn log(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, folder: &Path, daemon: &mut
                 );
                 Target::Stderr
             }
-            path => Target::File(folder.join(path)),
+            path if path.contains('/') => Target::File(folder.join(path)),
+            _ => {
+                choice(walk, &output, "output", &["stderr", "journald", "syslog", "/path/to/a/file"]);
+                Target::Stderr
+            }
         };
     }
-    daemon.decisions = string(walk, fields, "decisions").map(|path| folder.join(path.value));
+    if let Some(path) = string(walk, fields, "decisions") {
+        let decisions = folder.join(&path.value);
+        if daemon.policy.patterns.contains(&decisions) {
+            walk.tell(
+                Diagnostic::error(
+                    "bad-decisions",
+                    "`decisions` is a file of the policy: it would be written to",
+                )
+                .at(path.place),
+            );
+        }
+        daemon.decisions = Some(decisions);
+    }
 }
 
 fn choice(walk: &mut Walk<'_>, found: &Located<String>, name: &str, known: &[&str]) {
@@ -337,7 +354,7 @@ mod tests {
             listen = ["unix:/run/m.sock", "inet:8891@127.0.0.1"]
             max-connections = 7
             socket-user = "root"
-            socket-group = "smmsp"
+            socket-group = "root"
             socket-mode = "0600"
             idle-timeout = 60
             drain-timeout = 5
@@ -365,7 +382,7 @@ mod tests {
     #[test]
     fn mistakes_are_told_all_at_once() {
         let (_, codes) = of(
-            "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\n[log]\nlevel = \"inf\"\nformat = \"xml\"\n[policy]\nfiles = []\n[http]\nlisten = \"127.0.0.1:9354\"\n",
+            "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\nsocket-user = \"no-such-user-here\"\nidle-timeout = 0\n[log]\nlevel = \"inf\"\nformat = \"xml\"\noutput = \"sdterr\"\n[policy]\nfiles = []\n[http]\nlisten = \"127.0.0.1:9354\"\n",
         );
         assert_eq!(
             codes,
@@ -374,7 +391,10 @@ mod tests {
                 "bad-listen",
                 "duplicate-listen",
                 "bad-mode",
+                "out-of-range",
+                "unknown-name",
                 "no-policy",
+                "unknown-value",
                 "unknown-value",
                 "unknown-value",
                 "not-served"

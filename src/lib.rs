@@ -3,7 +3,7 @@
 //! The map of the crate. Dependencies point one way; `tests/architecture.rs` holds it to that.
 //!
 //! ```text
-//! main → cli → service → {milter, reload, telemetry} → {snapshot, policy_file} → policy
+//! main → cli → service → {milter, reload} → daemon_file → {telemetry, listener, policy_file, snapshot} → policy
 //! ```
 
 pub mod cli;

@@ -25,8 +25,16 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// As many may wait to be accepted as a restart of a busy MTA brings at once.
 const BACKLOG: i32 = 4096;
-/// The longest path that a unix socket's address holds (`sun_path`, with its NUL).
+/// The longest path that a unix socket's address holds (`sun_path`, less its NUL).
 const MAX_UNIX_PATH: usize = 107;
+/// The longest name of a socket's place while it is made: a dot and a process id.
+const MAX_BESIDE: usize = 8;
+
+/// Whether a path, and that of the place beside it where the socket is made, fit into an address.
+fn fits(path: &Path) -> bool {
+    let folder = path.parent().map_or(0, |folder| folder.as_os_str().len());
+    path.as_os_str().len() <= MAX_UNIX_PATH && folder + 1 + MAX_BESIDE <= MAX_UNIX_PATH
+}
 
 /// Where to listen, in sendmail's notation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +65,9 @@ pub enum AddressError {
     #[error("a unix socket needs an absolute path")]
     RelativePath,
     /// Longer than an address holds.
-    #[error("the path is longer than {MAX_UNIX_PATH} bytes, which a socket's address cannot hold")]
+    #[error(
+        "the path is too long: a socket's address holds {MAX_UNIX_PATH} bytes, and a process id must fit beside it"
+    )]
     PathTooLong,
     /// Anything else.
     #[error("not an address: write unix:/path, inet:port@host or inet6:port@host, as in sendmail's S=")]
@@ -72,7 +82,7 @@ impl FromStr for Address {
         if let Some(path) = unix.or_else(|| text.starts_with('/').then_some(text)) {
             return match path {
                 _ if !path.starts_with('/') => Err(AddressError::RelativePath),
-                _ if path.len() > MAX_UNIX_PATH => Err(AddressError::PathTooLong),
+                _ if !fits(Path::new(path)) => Err(AddressError::PathTooLong),
                 _ => Ok(Self::Unix(PathBuf::from(path))),
             };
         }
@@ -221,8 +231,7 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
     }
     // Made beside its place and moved there: there is no moment at which the socket has the wrong mode, or
     // at which a stale file is gone and the new one not there yet.
-    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let beside = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    let beside = path.with_file_name(format!(".{}", std::process::id()));
     let _ = std::fs::remove_file(&beside);
     let socket =
         Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(io("making a socket"))?;
@@ -260,6 +269,15 @@ fn ensure_stale(path: &Path) -> Result<(), BindError> {
         Ok(()) => Err(BindError::Taken),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(BindError::Taken),
         Err(error) => Err(BindError::Io("asking whether the socket is alive", error)),
+    }
+}
+
+impl Ownership {
+    /// Whether the names exist on this machine.
+    pub fn check(&self) -> Result<(), BindError> {
+        self.user.as_deref().map(user_id).transpose()?;
+        self.group.as_deref().map(group_id).transpose()?;
+        Ok(())
     }
 }
 
@@ -424,7 +442,7 @@ where
         let permit = match Arc::clone(&shared.limit).try_acquire_owned() {
             Ok(permit) => {
                 // Said once it is well below the limit, not at each connection that comes and goes there.
-                if at_limit && shared.limit.available_permits() > shared.max_connections / 10 {
+                if at_limit && shared.limit.available_permits() >= shared.max_connections / 10 {
                     at_limit = false;
                     tracing::info!(listener = %address, "connections are free again");
                 }
@@ -487,7 +505,8 @@ mod tests {
         {
             assert!(parse(text).is_err(), "{text}");
         }
-        assert!(parse(&format!("unix:/{}", "x".repeat(120))).unwrap_err().contains("107"));
+        assert!(parse(&format!("unix:/{}", "x".repeat(120))).unwrap_err().contains("107 bytes"));
+        assert!(parse(&format!("unix:/{}/x", "x".repeat(103))).is_err());
     }
 
     #[tokio::test]
@@ -511,6 +530,18 @@ mod tests {
         std::fs::write(&path, "precious").unwrap();
         assert!(matches!(Listener::bind(&address, &ownership), Err(BindError::NotASocket(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+    }
+
+    #[tokio::test]
+    async fn every_path_that_is_accepted_can_be_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let room = MAX_UNIX_PATH - folder.path().as_os_str().len() - 1;
+        for name in ["x".repeat(room), format!("{}/x", "x".repeat(room - MAX_BESIDE - 1))] {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            let address: Address = format!("unix:{}", path.display()).parse().unwrap();
+            Listener::bind(&address, &Ownership::default()).unwrap();
+        }
     }
 
     #[tokio::test]

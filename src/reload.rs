@@ -12,7 +12,7 @@ mod last_good;
 mod settle;
 mod watch;
 
-use crate::daemon_file::{self, DaemonFile};
+use crate::daemon_file::{self, DaemonFile, PolicyFiles};
 use crate::policy::rule::Mode;
 use crate::policy::{Day, Policy};
 use crate::policy_file::diagnostics::Severity;
@@ -21,8 +21,9 @@ use crate::policy_file::load::{Disk, Loaded, load};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::log::LevelControl;
-use settle::Settle;
-use std::path::{Path, PathBuf};
+use settle::{Change, Settle};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
@@ -38,16 +39,23 @@ const TOLD: usize = 50;
 
 /// Why the daemon looks at its files.
 #[derive(Debug)]
-pub enum Trigger {
-    /// Something changed. `writing`: a file is open for writing, and its end is yet to come.
-    Changed {
-        /// Whether whoever wrote is not done.
-        writing: bool,
-    },
-    /// SIGHUP: load in any case.
+pub struct Trigger(Why);
+
+#[derive(Debug)]
+enum Why {
+    Changed(Change),
     Hangup,
-    /// The end.
     Stop,
+}
+
+impl Trigger {
+    /// SIGHUP: load in any case.
+    pub const HANGUP: Self = Self(Why::Hangup);
+    const STOP: Self = Self(Why::Stop);
+
+    fn changed(change: Change) -> Self {
+        Self(Why::Changed(change))
+    }
 }
 
 /// No policy: the file is broken, and there is no last good one.
@@ -55,57 +63,61 @@ pub enum Trigger {
 #[error("there is no policy to begin with")]
 pub struct NoPolicy;
 
-/// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
-pub fn begin(daemon: &DaemonFile) -> Result<Begun, NoPolicy> {
-    let signature = Signature::of(&daemon.policy.patterns, &[]);
-    let loaded = load(&daemon.policy.request(), &mut Disk, today());
-    tell(&loaded);
-    let lists = list_paths(&loaded);
-    if let Some(policy) = loaded.policy {
-        tracing::info!(policy = %policy.fingerprint(), rules = policy.rules().len(), "policy in force");
-        let kept = last_good::Kept::of(&loaded.sources, loaded.policy_files);
-        last_good::save(&daemon.state, &kept);
-        return Ok(Begun { policy, signature, lists });
-    }
-    match last_good::load(&daemon.state, today()) {
-        Some(policy) => {
-            tracing::error!(
-                policy = %policy.fingerprint(), state = %daemon.state.display(),
-                "the policy's files are broken: beginning with the last good policy of the state folder"
-            );
-            Ok(Begun { policy, signature, lists })
-        }
-        None => {
-            tracing::error!(
-                state = %daemon.state.display(),
-                "the policy's files are broken, and the state folder has no last good policy"
-            );
-            Err(NoPolicy)
-        }
-    }
-}
-
-/// A policy, and what it was made of.
-#[derive(Debug)]
-pub struct Begun {
-    /// The policy.
-    pub policy: Policy,
-    signature: Signature,
-    lists: Vec<PathBuf>,
-}
-
-impl Begun {
-    /// Takes the policy out; what is left tells the reloader what it was made of.
-    pub fn split(self) -> (Policy, Origin) {
-        (self.policy, Origin { signature: self.signature, lists: self.lists })
-    }
-}
-
-/// What the policy in force was made of.
+/// What was read, and what the files were like when it was.
 #[derive(Debug)]
 pub struct Origin {
     signature: Signature,
     lists: Vec<PathBuf>,
+}
+
+/// Reads the policy's files until they did not change while they were read. Nothing where they do not stop.
+fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)> {
+    let mut lists = lists.to_vec();
+    for _ in 0..TRIES {
+        let signature = Signature::of(&files.patterns, &lists);
+        let loaded = load(&files.request(), &mut Disk, today());
+        let named = list_paths(&loaded);
+        // Lists that were not known before were read without being looked at first: once more, with them.
+        if named == lists && Signature::of(&files.patterns, &lists) == signature {
+            return Some((loaded, Origin { signature, lists }));
+        }
+        lists = named;
+    }
+    None
+}
+
+/// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
+pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
+    let unread = || Origin { signature: Signature::default(), lists: Vec::new() };
+    let origin = match load_whole(&daemon.policy, &[]) {
+        None => {
+            tracing::error!("the policy's files change faster than they can be read");
+            unread()
+        }
+        Some((loaded, origin)) => {
+            tell(&loaded);
+            if let Some(policy) = loaded.policy {
+                tracing::info!(policy = %policy.fingerprint(), rules = policy.rules().len(), "policy in force");
+                last_good::save(&daemon.state, &last_good::Kept::of(&loaded.sources, loaded.policy_files));
+                return Ok((policy, origin));
+            }
+            origin
+        }
+    };
+    let state = daemon.state.display();
+    match last_good::load(&daemon.state, today()) {
+        Some(policy) => {
+            tracing::error!(
+                policy = %policy.fingerprint(), %state,
+                "the policy's files are broken: beginning with the last good policy of the state folder"
+            );
+            Ok((policy, origin))
+        }
+        None => {
+            tracing::error!(%state, "the policy's files are broken, and the state folder has no last good policy");
+            Err(NoPolicy)
+        }
+    }
 }
 
 /// The thread that reloads.
@@ -161,7 +173,7 @@ impl Reloader {
 
     /// Ends it.
     pub fn stop(self) {
-        self.trigger(Trigger::Stop);
+        self.trigger(Trigger::STOP);
         // A panic in it has been printed already.
         let _ = self.thread.join();
     }
@@ -184,42 +196,59 @@ struct Worker {
 impl Worker {
     fn run(mut self, triggers: &Receiver<Trigger>) {
         let mut settle = Settle::default();
+        // A SIGHUP that came while a file was being written is answered when it is closed.
+        let mut hangup = false;
         self.rewatch();
         if self.changed() {
-            settle.changed(Instant::now(), false);
+            settle.changed(Instant::now(), Change::Unseen);
         }
         loop {
             let wait =
                 settle.due().map_or(LOOK, |due| due.saturating_duration_since(Instant::now()).min(LOOK));
             match triggers.recv_timeout(wait) {
-                Ok(Trigger::Changed { writing }) => settle.changed(Instant::now(), writing),
-                Ok(Trigger::Hangup) => {
-                    settle = Settle::default();
-                    self.daemon_file();
-                    self.reload();
+                Ok(Trigger(Why::Changed(change))) => settle.changed(Instant::now(), change),
+                Ok(Trigger(Why::Hangup)) => {
+                    hangup = true;
+                    settle.changed(Instant::now(), Change::Done(Vec::new()));
                 }
-                Ok(Trigger::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Trigger(Why::Stop)) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if settle.due().is_none() {
                         self.rewatch();
-                        if self.changed() {
-                            settle.changed(Instant::now(), false);
+                        if self.changed() || self.config_changed() {
+                            settle.changed(Instant::now(), Change::Unseen);
                         }
                     }
                 }
             }
             if settle.due().is_some_and(|due| due <= Instant::now()) {
-                settle = Settle::default();
-                if self.config != Signature::of(&[], std::slice::from_ref(&self.config_path)) {
-                    self.daemon_file();
-                }
-                if self.changed() {
-                    self.reload();
-                }
+                settle.looked();
+                let hangup = std::mem::take(&mut hangup);
+                self.guarded(|worker| {
+                    if hangup || worker.config_changed() {
+                        worker.daemon_file();
+                    }
+                    if hangup || worker.changed() {
+                        worker.reload();
+                    }
+                });
             }
             self.retired.retain(|policy| Arc::strong_count(policy) > 1);
             self.new_day();
         }
+    }
+
+    /// A panic while loading would be a bug; it must not end reloading, nor go unseen.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            tracing::error!(
+                "loading the policy failed within the program: the one in force stays; please report this"
+            );
+        }
+    }
+
+    fn config_changed(&self) -> bool {
+        self.config != Signature::of(&[], std::slice::from_ref(&self.config_path))
     }
 
     fn signature(&self) -> Signature {
@@ -238,18 +267,16 @@ impl Worker {
     }
 
     fn reload(&mut self) {
-        for _ in 0..TRIES {
-            let before = self.signature();
-            let loaded = load(&self.daemon.policy.request(), &mut Disk, today());
-            if self.signature() == before {
-                self.lists = list_paths(&loaded);
-                self.loaded = self.signature();
+        match load_whole(&self.daemon.policy, &self.lists) {
+            Some((loaded, origin)) => {
+                self.loaded = origin.signature;
+                self.lists = origin.lists;
                 self.put_in_force(loaded);
                 self.rewatch();
-                return;
             }
+            // The next look sees that they have changed.
+            None => tracing::warn!("the policy's files change faster than they can be read; trying again"),
         }
-        tracing::warn!("the policy's files change faster than they can be read; trying again");
     }
 
     fn put_in_force(&mut self, loaded: Loaded) {
@@ -262,14 +289,15 @@ impl Worker {
             return;
         };
         let changes = diff(&old, &policy);
+        let new = Arc::new(policy);
+        let retired = self.targets.snapshots.swap(Arc::clone(&new));
+        // Said when it is so: whoever acts on these lines must not meet the policy before.
         for change in changes.iter().take(TOLD) {
             tracing::info!("{change}");
         }
         if changes.len() > TOLD {
             tracing::info!("… and {} changes more", changes.len() - TOLD);
         }
-        let new = Arc::new(policy);
-        let retired = self.targets.snapshots.swap(Arc::clone(&new));
         let meaning = if changes.is_empty() { "the same in meaning" } else { "changed" };
         tracing::info!(policy = %new.fingerprint(), rules = new.rules().len(), meaning, "policy in force");
         drop(old);
@@ -349,9 +377,4 @@ fn say(severity: Severity, line: &str) {
         Severity::Error => tracing::error!("{line}"),
         Severity::Warning => tracing::warn!("{line}"),
     }
-}
-
-/// What the state folder's last good policy lies in.
-pub fn last_good_path(state: &Path) -> PathBuf {
-    last_good::path(state)
 }

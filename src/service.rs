@@ -13,7 +13,7 @@ use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::log;
-use crate::telemetry::sink::{Sink, Target, Writer};
+use crate::telemetry::sink::{LossNote, Sink, Target, Writer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::path::Path;
@@ -71,21 +71,26 @@ struct Outputs {
 impl Outputs {
     fn open(daemon: &DaemonFile) -> Result<Self, StartError> {
         let set = |error| StartError::Set("the log", error);
-        let (log, opened) = Sink::start(daemon.output.clone(), "log").map_err(set)?;
-        let (subscriber, level) = log::subscriber(log.sink().clone(), daemon.format, daemon.level);
-        tracing::subscriber::set_global_default(subscriber).map_err(|error| set(io::Error::other(error)))?;
-        tell_unopened(&daemon.output, opened);
+        let mut unopened = Vec::new();
         let decisions_file = match &daemon.decisions {
             None => None,
             Some(path) => {
                 let target = Target::File(path.clone());
-                let (writer, opened) = Sink::start(target.clone(), "decisions").map_err(set)?;
-                tell_unopened(&target, opened);
+                let (writer, opened) = Sink::start(target.clone(), "decisions", |_| None).map_err(set)?;
+                unopened.push((target, opened));
                 Some(writer)
             }
         };
-        let in_log = daemon.level >= tracing::Level::INFO;
         let file = decisions_file.as_ref().map(|writer| writer.sink().clone());
+        let note = |log: &Sink| Some(loss_note(daemon.format, log.clone(), file.clone()));
+        let (log, opened) = Sink::start(daemon.output.clone(), "log", note).map_err(set)?;
+        unopened.push((daemon.output.clone(), opened));
+        let (subscriber, level) = log::subscriber(log.sink().clone(), daemon.format, daemon.level);
+        tracing::subscriber::set_global_default(subscriber).map_err(|error| set(io::Error::other(error)))?;
+        for (target, opened) in unopened {
+            tell_unopened(&target, opened);
+        }
+        let in_log = daemon.level >= tracing::Level::INFO;
         let decisions = Arc::new(Decisions::new(log.sink().clone(), daemon.format, in_log, file));
         Ok(Self { log, decisions_file, decisions, level })
     }
@@ -97,17 +102,32 @@ impl Outputs {
         }
     }
 
-    fn sinks(&self) -> Vec<(&'static str, Sink)> {
-        let file = self.decisions_file.as_ref().map(|writer| ("decisions", writer.sink().clone()));
-        std::iter::once(("log", self.log.sink().clone())).chain(file).collect()
-    }
-
     fn close(self) {
         if let Some(file) = self.decisions_file {
             file.close();
         }
         self.log.close();
     }
+}
+
+/// The words for lines that the log or the file of decisions lost. Said by the log's writer.
+fn loss_note(format: log::Format, log: Sink, decisions: Option<Sink>) -> LossNote {
+    let mut said = [(0, 0); 2];
+    Box::new(move || {
+        let sinks = [Some(&log), decisions.as_ref()];
+        let mut note = Vec::new();
+        for ((sink, name), said) in sinks.into_iter().zip(["log", "decisions"]).zip(&mut said) {
+            let Some(lost) = sink.map(Sink::lost).filter(|lost| lost != said) else { continue };
+            let fields = vec![
+                ("output", name.to_owned()),
+                ("queue_full", (lost.0 - said.0).to_string()),
+                ("not_written", (lost.1 - said.1).to_string()),
+            ];
+            note.extend(format.line(tracing::Level::WARN, "lines were lost".to_owned(), fields));
+            *said = lost;
+        }
+        (!note.is_empty()).then_some(note)
+    })
 }
 
 /// A log that cannot be opened costs lines, not mail: they flow as soon as it can.
@@ -152,7 +172,7 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
         let _context = runtime.enter();
         Signals::new().map_err(|error| StartError::Set("a signal handler", error))?
     };
-    let (policy, origin) = reload::begin(daemon)?.split();
+    let (policy, origin) = reload::begin(daemon)?;
     let snapshots = Arc::new(SnapshotCell::new(policy));
     let targets = Targets {
         snapshots: Arc::clone(&snapshots),
@@ -204,12 +224,12 @@ async fn serve(
         }));
     }
     drop(shared);
-    tokio::spawn(look_for_losses(outputs.sinks(), Arc::clone(&outputs.decisions)));
+    tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions)));
 
     while signals.next().await == Told::Hangup {
         tracing::info!("SIGHUP: opening the logs anew and loading the policy");
         outputs.reopen();
-        reloader.trigger(Trigger::Hangup);
+        reloader.trigger(Trigger::HANGUP);
     }
     tracing::info!(within_seconds = daemon.drain.as_secs(), "stopping: open transactions get to their end");
     drain.begin();
@@ -268,25 +288,14 @@ fn tell_connection(address: &str, error: &ConnectionError) {
     }
 }
 
-/// Says what could not be written, and what the MTA did not tell.
-async fn look_for_losses(sinks: Vec<(&'static str, Sink)>, decisions: Arc<Decisions>) {
-    let mut before: Vec<(u64, u64)> = vec![(0, 0); sinks.len()];
+/// Says what the MTA did not tell, and has the log's writer say what could not be written.
+async fn look_for_losses(log: Sink, decisions: Arc<Decisions>) {
     let mut unknown_before = 0;
     let mut look = tokio::time::interval(LOOK_FOR_LOSSES);
     loop {
         look.tick().await;
-        for ((name, sink), before) in sinks.iter().zip(&mut before) {
-            let lost = sink.lost();
-            if lost != *before {
-                tracing::warn!(
-                    output = name,
-                    queue_full = lost.0 - before.0,
-                    not_written = lost.1 - before.1,
-                    "lines were lost"
-                );
-                *before = lost;
-            }
-        }
+        // Nothing to write; but the writer looks for losses whenever it is woken.
+        log.line(Vec::new());
         let unknown = decisions.unknown();
         if unknown != unknown_before {
             tracing::warn!(

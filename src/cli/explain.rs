@@ -34,7 +34,7 @@ pub(super) struct Arguments {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The connection")]
 struct FactFlags {
-    /// inbound or outbound
+    /// inbound or outbound [default: outbound where a server is given]
     #[arg(long, value_parser = ["inbound", "outbound"])]
     direction: Option<String>,
     /// When, RFC 3339; dates of the policy are held against it [default: now]
@@ -110,6 +110,8 @@ impl FactFlags {
             ts: self.ts,
             direction: match self.direction.as_deref() {
                 Some("outbound") => Direction::Outbound,
+                // A server has a name only in mail that leaves.
+                None if self.server_name.is_some() || self.server_addr.is_some() => Direction::Outbound,
                 _ => Direction::Inbound,
             },
             host: text(&self.host),

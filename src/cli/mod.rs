@@ -24,7 +24,7 @@ const EXAMPLES: &str = "\
 Begin:
   encr-milter check --policy policy.toml             is the policy sound?
   encr-milter explain --policy policy.toml \\
-      --client-name mx.partner.example --cipher-bits 128
+      --client-name mx.partner.example --tls-version TLSv1.2 --cipher-bits 128
                                                      what would be decided, and why?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER

@@ -4,7 +4,7 @@
 //! `soft-fail` gives 4xx, only `enforce` gives 5xx: [`disposition`] is the one total function that says
 //! so. Stronger facts never fare worse. What the MTA did not tell is accepted, and said.
 
-use super::facts::{Direction, Facts, TlsState, bare_address};
+use super::facts::{Direction, Facts, TlsState, bare_address, without_comments};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
 use super::network::neighbourhood;
 use super::reply::{Refusal, Reply};
@@ -83,6 +83,22 @@ pub struct Envelope<'a> {
     pub recipient: Option<&'a str>,
 }
 
+/// The addresses of an envelope as the MTA itself will take them, to look up. The null sender is absent.
+struct Parties<'a> {
+    sender: Option<Cow<'a, str>>,
+    recipient: Option<Cow<'a, str>>,
+}
+
+impl<'a> Parties<'a> {
+    fn of(envelope: Envelope<'a>) -> Self {
+        let address = |address| without_comments(bare_address(address));
+        Self {
+            sender: envelope.sender.map(address).filter(|sender| !sender.is_empty()),
+            recipient: envelope.recipient.map(address),
+        }
+    }
+}
+
 /// One mode that was not met.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure<'p> {
@@ -154,7 +170,8 @@ struct Held<'p> {
 
 /// Decides on one message (no recipient) or one recipient of it.
 pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>, day: Day) -> Decision<'p> {
-    if let Some(decision) = exempt(policy, facts, envelope) {
+    let parties = Parties::of(envelope);
+    if let Some(decision) = exempt(policy, facts, &parties) {
         return decision;
     }
     if !facts.told_anything() {
@@ -165,7 +182,7 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
     }
 
     let mut tally = Tally::default();
-    for (side, subject) in subjects(facts, envelope).into_iter().flatten() {
+    for (side, subject) in subjects(facts, &parties).into_iter().flatten() {
         let in_force = |id: RuleId| policy.rule(id).is_some_and(|rule| rule.in_force(day));
         let Some(Found { key, rule: id }) = policy.index().side(side).find(subject, in_force) else {
             continue;
@@ -182,7 +199,7 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
                 Outcome::NotTold(what) => tally.unknown(mode, held, what),
                 Outcome::Failed(reason) => {
                     let acts =
-                        entry.percent.is_none_or(|percent| in_share(rule, facts, envelope, day, percent));
+                        entry.percent.is_none_or(|percent| in_share(rule, facts, &parties, day, percent));
                     let effective = if acts { mode } else { Mode::Observe };
                     tally.fail(effective, mode, held, &entry.requirement, reason);
                 }
@@ -226,7 +243,15 @@ impl<'p> Tally<'p> {
     /// The most serious over all sides decides: a failure, then what is not known, then a rule that was
     /// met, then an exemption.
     fn decide(self, policy: &'p Policy, facts: &Facts<'_>) -> Decision<'p> {
-        if let Some((mode, place, requirement)) = self.worst
+        // Where an observed failure stands beside a harder mode that could not be judged, the latter is what
+        // the administrator must see; neither changes a reply.
+        let acts = self
+            .worst
+            .is_some_and(|(mode, ..)| disposition(Verdict::Fail, Some(mode)) != Disposition::Accept);
+        let hidden =
+            self.unknown.is_some_and(|(unknown, ..)| self.worst.is_some_and(|(mode, ..)| unknown > mode));
+        if (acts || !hidden)
+            && let Some((mode, place, requirement)) = self.worst
             && let Some(failure) = self.failures.get(place)
         {
             let done = disposition(Verdict::Fail, Some(mode));
@@ -263,7 +288,7 @@ impl<'p> Tally<'p> {
         };
         if let Some((mode, held, what)) = self.unknown {
             let reason = Cow::Owned(format!("not told by the MTA: {what}"));
-            by(Verdict::Unknown, Some(mode), held, Some(reason))
+            Decision { failures: self.failures, ..by(Verdict::Unknown, Some(mode), held, Some(reason)) }
         } else if let Some((mode, held)) = self.passed {
             by(Verdict::Pass, Some(mode), held, None)
         } else if let Some(held) = self.exempt {
@@ -276,7 +301,7 @@ impl<'p> Tally<'p> {
 }
 
 /// Step one: who is never judged.
-fn exempt<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>) -> Option<Decision<'p>> {
+fn exempt<'p>(policy: &'p Policy, facts: &Facts<'_>, parties: &Parties<'_>) -> Option<Decision<'p>> {
     let exempt = policy.exempt();
     if exempt.authenticated && facts.auth.is_some() {
         return Some(Decision::exempt_from_all("authenticated"));
@@ -286,7 +311,7 @@ fn exempt<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>) -> 
     {
         return Some(Decision::exempt_from_all(format!("network {network}")));
     }
-    if let Some(recipient) = envelope.recipient.map(bare_address)
+    if let Some(recipient) = parties.recipient.as_deref()
         && let Some(listed) = exempt.recipients.iter().find(|listed| recipient_is(recipient, listed))
     {
         return Some(Decision::exempt_from_all(format!("recipient {listed}")));
@@ -309,10 +334,9 @@ fn recipient_is(recipient: &str, listed: &str) -> bool {
 }
 
 /// Who is looked up on which side.
-fn subjects<'a>(facts: &'a Facts<'_>, envelope: Envelope<'a>) -> [Option<(Side, Subject<'a>)>; 3] {
+fn subjects<'a>(facts: &'a Facts<'_>, parties: &'a Parties<'_>) -> [Option<(Side, Subject<'a>)>; 3] {
     let host = Subject::Host { name: facts.confirmed_name(), address: facts.lookup_ip() };
-    let sender = envelope.sender.map(bare_address).filter(|sender| !sender.is_empty());
-    let recipient = envelope.recipient.map(bare_address);
+    let (sender, recipient) = (parties.sender.as_deref(), parties.recipient.as_deref());
     match facts.direction {
         Direction::Inbound => [
             Some((Side::Client, host)),
@@ -329,7 +353,7 @@ fn subjects<'a>(facts: &'a Facts<'_>, envelope: Envelope<'a>) -> [Option<(Side, 
 
 /// Every key that was tried on every side, in order, with the rule that has it.
 pub fn tried(policy: &Policy, facts: &Facts<'_>, envelope: Envelope<'_>) -> Vec<(Side, Tried)> {
-    subjects(facts, envelope)
+    subjects(facts, &Parties::of(envelope))
         .into_iter()
         .flatten()
         .flat_map(|(side, subject)| {
@@ -341,15 +365,15 @@ pub fn tried(policy: &Policy, facts: &Facts<'_>, envelope: Envelope<'_>) -> Vec<
 /// Whether a failure belongs to the share that is deferred. By rule, peer domain (the domain of the other
 /// side's mail: the sender's, or the recipient's of mail that leaves), network of the peer, and day: the
 /// same on every host, and the same for a retry from next door.
-fn in_share(rule: &Rule, facts: &Facts<'_>, envelope: Envelope<'_>, day: Day, percent: u8) -> bool {
+fn in_share(rule: &Rule, facts: &Facts<'_>, parties: &Parties<'_>, day: Day, percent: u8) -> bool {
     use siphasher::sip::SipHasher13;
     use std::hash::Hasher;
 
     let address = match facts.direction {
-        Direction::Inbound => envelope.sender,
-        Direction::Outbound => envelope.recipient,
+        Direction::Inbound => &parties.sender,
+        Direction::Outbound => &parties.recipient,
     };
-    let (_, domain) = domain::split_address(bare_address(address.unwrap_or_default()));
+    let (_, domain) = domain::split_address(address.as_deref().unwrap_or_default());
     let domain = domain.and_then(domain::Normalised::of);
     let network = facts.lookup_ip().and_then(neighbourhood).map(|network| network.to_string());
     let mut hasher = SipHasher13::new();
@@ -442,6 +466,19 @@ mod tests {
             );
             assert_eq!(decision.reply.is_some(), done != Disposition::Accept);
         }
+    }
+
+    #[test]
+    fn what_could_not_be_judged_is_not_hidden_behind_a_softer_failure() {
+        let mut strict = rule(bits(256), None, bits(128));
+        strict.modes.enforce.as_mut().unwrap().requirement.verify = true;
+        let policy = policy(vec![(Side::Client, "*", strict)]);
+        let decision = decide(&policy, &client(Some("128")), ENVELOPE, DAY);
+        assert_eq!((decision.verdict, decision.mode), (Verdict::Unknown, Some(Mode::Enforce)));
+        assert_eq!((decision.disposition, decision.failures.len()), (Disposition::Accept, 1));
+        // A mode that acts does act.
+        let decision = decide(&policy, &client(Some("112")), ENVELOPE, DAY);
+        assert_eq!((decision.verdict, decision.disposition), (Verdict::Fail, Disposition::Reject));
     }
 
     #[test]

@@ -131,21 +131,25 @@ impl<'a> Facts<'a> {
         let version = present(told.tls_version);
         let cipher = present(told.cipher);
         let verify = present(told.verify);
-        let bits = present(told.cipher_bits);
+        let bits_told = present(told.cipher_bits);
+        let bits = bits_told.as_deref().and_then(parse_bits);
         let any = version.is_some()
             || cipher.is_some()
-            || bits.as_deref().is_some_and(|bits| bits != "0")
+            || bits.is_some_and(|bits| bits > 0)
             || verify.as_deref().is_some_and(|verify| !matches!(verify, "NONE" | "CLEAR"));
         let peer_addr = present(told.client_addr);
         let state = if any {
             TlsState::Tls
+        } else if bits_told.is_some() && bits.is_none() {
+            // Something was told, and it makes no sense: neither TLS nor none.
+            TlsState::NotTold
         } else if peer_addr.is_some() || bits.is_some() {
             TlsState::Plaintext
         } else {
             TlsState::NotTold
         };
         let cipher_bits = match state {
-            TlsState::Tls => bits.as_deref().and_then(parse_bits),
+            TlsState::Tls => bits,
             TlsState::Plaintext => Some(0),
             TlsState::NotTold => None,
         };
@@ -233,17 +237,69 @@ pub fn parse_bits(text: &str) -> Option<u16> {
 }
 
 /// An address of MAIL or RCPT without its angle brackets. The null sender `<>` comes out empty; an
-/// old source route (`<@a,@b:user@dom>`, RFC 5321 appendix C) is left out.
+/// old source route (`<@a,@b:user@dom>`, RFC 5321 appendix C) is left out. What comes out has nothing more
+/// to take off, however often a client has put it on: a record fed back names the same address.
 pub fn bare_address(argument: &str) -> &str {
-    let bare = argument.trim();
-    let bare = bare.strip_prefix('<').unwrap_or(bare);
-    let bare = bare.strip_suffix('>').unwrap_or(bare);
-    if bare.starts_with('@') { bare.split_once(':').map_or(bare, |(_, address)| address) } else { bare }
+    let mut address = argument;
+    loop {
+        let bare = address.trim();
+        let bare = bare.strip_prefix('<').unwrap_or(bare);
+        let bare = bare.strip_suffix('>').unwrap_or(bare);
+        let routed = bare.starts_with('@').then(|| bare.split_once(':')).flatten();
+        let bare = routed.map_or(bare, |(_, address)| address);
+        if bare.len() == address.len() {
+            return bare;
+        }
+        address = bare;
+    }
+}
+
+/// A bare address as the MTA itself will take it: without comments, and without blanks outside of quotes
+/// (RFC 5322 section 3.2.2). `user@partner.example(x)` is mail of partner.example.
+pub fn without_comments(address: &str) -> Cow<'_, str> {
+    if !address.contains(['(', ' ', '\t']) {
+        return Cow::Borrowed(address);
+    }
+    let mut out = String::with_capacity(address.len());
+    let (mut quoted, mut depth, mut escaped) = (false, 0usize, false);
+    for c in address.chars() {
+        let plain = std::mem::take(&mut escaped);
+        match c {
+            '\\' if !plain => escaped = true,
+            '"' if !plain && depth == 0 => quoted = !quoted,
+            '(' if !plain && !quoted => depth += 1,
+            ')' if !plain && !quoted && depth > 0 => {
+                depth -= 1;
+                continue;
+            }
+            ' ' | '\t' if !quoted => continue,
+            _ => {}
+        }
+        if depth == 0 {
+            out.push(c);
+        }
+    }
+    Cow::Owned(out)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_and_blanks_are_no_part_of_an_address() {
+        for (written, meant) in [
+            ("user@partner.example", "user@partner.example"),
+            ("user@partner.example(x)", "user@partner.example"),
+            ("user@partner.example(@other.example (nested) )", "user@partner.example"),
+            ("(a)user (b) @ partner . example", "user@partner.example"),
+            ("\"a (b) c\"@partner.example", "\"a (b) c\"@partner.example"),
+            ("\"a\\\"(b\"@partner.example", "\"a\\\"(b\"@partner.example"),
+            ("user@partner.example)", "user@partner.example)"),
+        ] {
+            assert_eq!(without_comments(written), meant, "{written}");
+        }
+    }
 
     fn told() -> Told<'static> {
         Told {
@@ -325,6 +381,9 @@ mod tests {
             ("<@x,@y:a@b>", "a@b"),
             (" <a@b> ", "a@b"),
             ("<postmaster>", "postmaster"),
+            ("<<a@b>>", "a@b"),
+            ("<@x:@y: < a@b>>", "a@b"),
+            ("<@a>", "@a"),
         ] {
             assert_eq!(bare_address(argument), bare, "{argument}");
         }

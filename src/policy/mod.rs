@@ -19,7 +19,7 @@ pub mod rule;
 
 use rule::{Exempt, Rule};
 
-/// A policy, compiled and immutable. Made by [`crate::policy_file`], or by [`PolicyBuilder`] in tests.
+/// A policy, compiled and immutable. Made by [`crate::policy_file`].
 #[derive(Debug)]
 pub struct Policy {
     /// Every rule, in the order of the files. Their position is their [`lookup::RuleId`].

@@ -17,8 +17,8 @@ pub struct Network(IpNet);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// `192.0.2.`
-    #[error("a trailing dot: a prefix is written {0} or {0}.0/24")]
-    TrailingDot(String),
+    #[error("a trailing dot: a prefix is written without it, or in CIDR notation")]
+    TrailingDot,
     /// `2001:db8::/200`, `192.0.2.0/33`, `/x`
     #[error("a prefix length that does not fit the address")]
     BadPrefix,
@@ -55,8 +55,8 @@ impl Network {
         }
         let v4_like = bare.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'/'));
         if v4_like && bare.bytes().any(|b| b.is_ascii_digit()) {
-            if let Some(prefix) = bare.strip_suffix('.') {
-                return Some(Err(NetworkError::TrailingDot(prefix.to_owned())));
+            if bare.ends_with('.') {
+                return Some(Err(NetworkError::TrailingDot));
             }
             return Some(parse_cidr(bare).or_else(|error| parse_v4_prefix(bare).ok_or(error)));
         }
@@ -67,6 +67,11 @@ impl Network {
     /// Whether the address lies in the network.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.contains(&address)
+    }
+
+    /// Whether every address of its family lies in it.
+    pub fn is_everything(&self) -> bool {
+        self.0.prefix_len() == 0
     }
 
     fn of_prefix(address: IpAddr, length: u8) -> Option<Self> {
@@ -124,7 +129,9 @@ fn parse_v4_prefix(text: &str) -> Option<Written> {
     let mut octets = [0u8; 4];
     let mut count = 0u8;
     for part in text.split('.') {
-        *octets.get_mut(usize::from(count))? = part.parse().ok()?;
+        // A leading zero would be octal to some, and never matches in sendmail's map.
+        let plain = part == "0" || !part.starts_with('0');
+        *octets.get_mut(usize::from(count))? = if plain { part.parse().ok()? } else { return None };
         count += 1;
     }
     let network = Network::of_prefix(Ipv4Addr::from(octets).into(), count * 8)?;
@@ -242,7 +249,9 @@ mod tests {
             ("IPv6:2001:db8::/32", "2001:db8::/32"),
             ("::ffff:192.0.2.7", "192.0.2.7"),
             ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
-            ("192.0.2.", "error: a trailing dot: a prefix is written 192.0.2 or 192.0.2.0/24"),
+            ("192.0.2.", "error: a trailing dot: a prefix is written without it, or in CIDR notation"),
+            ("010.0.0.1", "error: not an address"),
+            ("010.0", "error: not an address"),
             ("192.0.2.0/33", "error: a prefix length that does not fit the address"),
             ("2001:db8::/+8", "error: a prefix length that does not fit the address"),
             ("192.0.2.256", "error: not an address"),

@@ -29,6 +29,7 @@ pub struct Record<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub queue_id: Option<Cow<'a, str>>,
     /// Which way the mail goes.
+    #[serde(deserialize_with = "lenient")]
     pub direction: Direction,
     /// The SMTP client's name, `[address]` where it has none.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -79,19 +80,19 @@ pub struct Record<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub cert_issuer: Option<Cow<'a, str>>,
     /// `pass`, `fail`, `exempt`, `no-rule`, `unknown`. Absent only in input that is yet to be judged.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
     /// The mode that decided.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
     /// `accept`, `tempfail`, `reject`.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub disposition: Option<Disposition>,
     /// The rule that decided.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub rule: Option<Cow<'a, str>>,
     /// The side on which its key was found.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
     /// The key.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -103,7 +104,7 @@ pub struct Record<'a> {
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub reply: Option<Cow<'a, str>>,
     /// Every mode that was not met.
-    #[serde(borrow, skip_serializing_if = "Vec::is_empty")]
+    #[serde(borrow, deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailureRecord<'a>>,
     /// The policy's fingerprint, 12 hex digits.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
@@ -138,6 +139,20 @@ fn microseconds<S: Serializer>(ts: &Option<jiff::Timestamp>, serializer: S) -> R
 
 /// The null sender, as the record writes it.
 const NULL_SENDER: &str = "<>";
+
+/// A value from whoever wrote the input: null, or a word of a later version, is as if it were not there.
+fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lenient<T> {
+        Known(T),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Lenient::deserialize(deserializer)? {
+        Lenient::Known(value) => value,
+        Lenient::Other(_) => T::default(),
+    })
+}
 
 /// A number of bits from whoever wrote the input: a number or a string; what makes no sense was not told.
 fn lenient_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
@@ -187,8 +202,9 @@ impl<'a> Record<'a> {
             Direction::Outbound => ((None, None, None), (name, addr)),
         };
         // Where no certificate came, `verify` says so, and three empty names say no more.
+        let none_came = facts.tls.state != TlsState::NotTold && facts.tls.no_certificate();
         let named =
-            |name: &'a Option<Cow<'_, str>>| if facts.tls.no_certificate() { None } else { borrow(name) };
+            |name: &'a Option<Cow<'_, str>>| borrow(name).filter(|name| !(none_came && name.is_empty()));
         Self {
             ts: Some(ts),
             host: borrow(&facts.host),
@@ -514,6 +530,10 @@ mod tests {
         let line = r#"{"client_addr":"192.0.2.7","cipher_bits":"128","cipher":"X","auth_ssf":-1,"extra":{},"recipient":null}"#;
         let record: Record<'_> = serde_json::from_str(line).unwrap();
         assert_eq!((record.cipher_bits, record.auth_ssf), (Some(128), None));
+        let later =
+            r#"{"direction":null,"failures":null,"verdict":"later","mode":7,"client_addr":"192.0.2.7"}"#;
+        let record: Record<'_> = serde_json::from_str(later).unwrap();
+        assert_eq!((record.direction, record.verdict, record.mode), (Direction::Inbound, None, None));
         let absurd: Record<'_> = serde_json::from_str(r#"{"cipher_bits":100000,"cipher":"X"}"#).unwrap();
         assert_eq!(absurd.facts().effective_bits(), None);
     }

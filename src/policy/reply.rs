@@ -1,8 +1,8 @@
 //! A refusal, in words that sendmail passes on unharmed.
 //!
 //! Promises: one line; printable ASCII only; no parentheses (outbound, sendmail takes them for comments);
-//! code and enhanced status of one class; short enough for RFC 5321's 512 octets with the `<address>... `
-//! that sendmail puts before it. On the wire a `%` is doubled: at a lone one sendmail throws the reply away
+//! code and enhanced status of one class; within RFC 5321's 512 octets, and with room for the
+//! `<address>... ` of a usual length that sendmail puts before it. On the wire a `%` is doubled: at a lone one sendmail throws the reply away
 //! and answers `550 5.7.1 Command rejected`, which turns a deferral into a bounce.
 
 use super::rule::Requirement;

@@ -41,6 +41,7 @@ pub(super) fn compile(
         requirements: HashMap::new(),
         used: HashSet::new(),
         rules: Vec::new(),
+        names: HashSet::new(),
         index: Index::default(),
     };
     compiler.requirements(documents);
@@ -63,6 +64,7 @@ struct Compiler<'c> {
     requirements: HashMap<&'c str, &'c Requirement>,
     used: HashSet<String>,
     rules: Vec<Rule>,
+    names: HashSet<String>,
     index: Index,
 }
 
@@ -121,7 +123,7 @@ impl<'c> Compiler<'c> {
         }
         let default = Exempt::default();
         let Some(ExemptDoc { authenticated, networks, recipients, .. }) = first else { return default };
-        Exempt {
+        let mut exempt = Exempt {
             authenticated: authenticated.unwrap_or(default.authenticated),
             networks: networks.as_ref().map_or(default.networks, |list| {
                 list.iter().filter_map(|text| self.exempt_network(text)).collect()
@@ -129,7 +131,13 @@ impl<'c> Compiler<'c> {
             recipients: recipients.as_ref().map_or(default.recipients, |list| {
                 list.iter().filter_map(|text| self.exempt_recipient(text)).collect()
             }),
-        }
+        };
+        // Their order means nothing, and must not be seen in the fingerprint.
+        exempt.networks.sort_unstable();
+        exempt.networks.dedup();
+        exempt.recipients.sort_unstable();
+        exempt.recipients.dedup();
+        exempt
     }
 
     fn exempt_network(&mut self, text: &Located<Cow<'_, str>>) -> Option<Network> {
@@ -169,7 +177,7 @@ impl<'c> Compiler<'c> {
     fn rule(&mut self, id: usize, doc: &RuleDoc<'_>) {
         let name = doc.name.as_ref().map_or_else(String::new, |name| name.value.to_string());
         if let Some(name) = &doc.name
-            && self.rules.iter().any(|rule| rule.name == name.value)
+            && !self.names.insert(name.value.to_string())
         {
             self.diagnostics.push(
                 Diagnostic::error("duplicate-rule", format!("two rules are named `{}`", name.value))
@@ -203,6 +211,18 @@ impl<'c> Compiler<'c> {
             }
         }
         self.never_alone(&name, doc, &modes);
+        if doc.exemption.as_ref().is_some_and(|exemption| exemption.until.is_none()) && !doc.modes.is_empty()
+        {
+            self.diagnostics.push(
+                Diagnostic::warning(
+                    "dead-modes",
+                    format!("rule `{name}` is exempt without an end: its modes can never act"),
+                )
+                .at(doc.name.as_ref().map_or_else(|| header(&doc.place), |name| name.place.clone()))
+                .hint("give the exemption an `until`, or take the modes out"),
+            );
+        }
+        self.not_served(&name, doc);
         let exemption = doc.exemption.as_ref().map(|doc| {
             if let Some(until) = &doc.until
                 && until.value < self.today
@@ -226,6 +246,21 @@ impl<'c> Compiler<'c> {
         self.rules.push(Rule { name, comment, exemption, modes });
         for (side, text) in &doc.keys {
             self.key(RuleId::new(id), *side, text.value.as_ref(), || text.place.clone());
+        }
+    }
+
+    /// Keys of mail that leaves: nobody asks for them yet.
+    fn not_served(&mut self, name: &str, doc: &RuleDoc<'_>) {
+        let outbound = |side: &Side| matches!(side, Side::Server | Side::RecipientOutbound);
+        if let Some((side, key)) = doc.keys.iter().chain(&doc.lists).find(|(side, _)| outbound(side)) {
+            self.diagnostics.push(
+                Diagnostic::warning(
+                    "not-served",
+                    format!("rule `{name}` has `{side}` keys: this version does not act on mail that leaves"),
+                )
+                .at(key.place.clone())
+                .hint("`explain --direction outbound` shows what would be decided"),
+            );
         }
     }
 
@@ -255,7 +290,7 @@ impl<'c> Compiler<'c> {
                 }
             }
         };
-        ModeEntry { requirement, from: doc.from, percent: doc.percent }
+        ModeEntry { requirement, from: doc.from, percent: doc.percent.filter(|percent| *percent < 100) }
     }
 
     /// A softer mode that asks no more than a harder one beside it could never fail alone.
@@ -267,7 +302,7 @@ impl<'c> Compiler<'c> {
                     let from = |entry: &ModeEntry| entry.from.map_or(self.today, |from| from.max(self.today));
                     harder.requirement.implies(&softer.requirement)
                         && from(harder) <= from(softer)
-                        && harder.percent.is_none_or(|percent| percent == 100)
+                        && harder.percent.is_none()
                 })
             });
             if let Some(harder) = harder
@@ -286,6 +321,13 @@ impl<'c> Compiler<'c> {
     }
 
     fn list(&mut self, list: &List<'_>) {
+        if list.text.trim().is_empty() {
+            self.diagnostics.push(
+                Diagnostic::error("empty-list", "an empty list: it may be half-written")
+                    .at(Place { file: list.file, span: 0..0 })
+                    .hint("a list that is meant to have no keys has a comment: # none"),
+            );
+        }
         let mut start = 0;
         for line in list.text.split_inclusive('\n') {
             let text = line.split('#').next().unwrap_or_default();
@@ -310,6 +352,9 @@ impl<'c> Compiler<'c> {
             match (side.is_host(), written) {
                 (true, Some(Ok(written))) => {
                     self.host_bits(written, text, &place());
+                    if written.network.is_everything() {
+                        self.enforced_on_all(rule, side, &place);
+                    }
                     Key::Network(written.network)
                 }
                 (true, Some(Err(error))) => {
@@ -324,6 +369,7 @@ impl<'c> Compiler<'c> {
                 _ => match name_key(side, text) {
                     Ok(found) => {
                         name = found;
+                        self.single_label(side, &name, &place);
                         Key::Name(&name)
                     }
                     Err((why, hint)) => {
@@ -357,11 +403,22 @@ impl<'c> Compiler<'c> {
     fn enforced_on_all(&mut self, rule: RuleId, side: Side, place: &impl Fn() -> Place) {
         let Some(rule) = self.rules.get(rule.index()) else { return };
         if rule.modes.enforce.is_some() && matches!(side, Side::Client | Side::Sender | Side::Recipient) {
-            let message = format!("rule `{}` enforces TLS on everyone (`{side}` has `*`)", rule.name);
+            let message = format!("rule `{}` enforces TLS on everyone ({side})", rule.name);
             self.diagnostics.push(
                 Diagnostic::warning("enforce-all", message)
                     .at(place())
                     .hint("a public mail server must not require STARTTLS of all (RFC 3207 section 4); for a private one this is fine"),
+            );
+        }
+    }
+
+    /// `recipient = ["sales"]`: a top-level domain, where perhaps a local part was meant.
+    fn single_label(&mut self, side: Side, name: &str, place: &impl Fn() -> Place) {
+        if !side.is_host() && !name.contains(['.', '@']) {
+            self.diagnostics.push(
+                Diagnostic::warning("single-label", format!("`{name}` is taken as a top-level domain"))
+                    .at(place())
+                    .hint(format!("for the mail of one user, write `{name}@` and the domain")),
             );
         }
     }
@@ -409,6 +466,10 @@ fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<Stri
     }
     if local.len() > 64 {
         return Err(("a local part of more than 64 characters".to_owned(), None));
+    }
+    if host.is_empty() {
+        let hint = format!("write `{local}@` and a domain");
+        return Err(("no domain".to_owned(), Some(hint)));
     }
     let host = domain::key(host).map_err(why)?;
     Ok(Cow::Owned(format!("{}@{host}", local.to_ascii_lowercase())))

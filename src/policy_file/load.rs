@@ -7,7 +7,7 @@
 use super::compile::{self, List};
 use super::diagnostics::{Diagnostic, Diagnostics, FileId, Place, Sources};
 use super::schema;
-use super::walk::Walk;
+use super::walk::{Walk, tell_syntax};
 use crate::policy::{Day, Policy};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -149,13 +149,7 @@ pub fn load(request: &Request, store: &mut dyn Store, today: Day) -> Loaded {
             let (table, errors) = DeTable::parse_recoverable(text);
             let broken = !errors.is_empty();
             loader.complete &= !broken;
-            for error in errors {
-                let span = error.span().unwrap_or(0..0);
-                loader.diagnostics.push(
-                    Diagnostic::error("toml-syntax", error.message().to_owned())
-                        .at(Place { file: *file, span }),
-                );
-            }
+            tell_syntax(*file, &errors, &mut loader.diagnostics);
             (table, broken)
         })
         .collect();

@@ -203,9 +203,8 @@ fn requirements(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<RequirementDoc> {
         let name = Located { value: name.get_ref().to_string(), place: walk.place(name.span()) };
         let what = format!("requirement.{}", name.value);
         let Some(fields) = walk.table(value, &what, REQUIREMENT) else { continue };
-        let before = fields.entries().count();
         let requirement = requirement(walk, &fields);
-        if before == 0 {
+        if demands_nothing(&fields) {
             walk.tell(
                 Diagnostic::error(
                     "empty-requirement",
@@ -276,7 +275,27 @@ fn requirement(walk: &mut Walk<'_>, fields: &Fields<'_, '_>) -> Requirement {
     requirement.cert_subject =
         fields.get("cert-subject").and_then(|value| name_of(walk, value, "cert-subject"));
     requirement.cert_issuer = fields.get("cert-issuer").and_then(|value| name_of(walk, value, "cert-issuer"));
+    if let Some(named) = ["cn", "cert-subject", "cert-issuer"].iter().find_map(|name| fields.get(name))
+        && !requirement.verify
+    {
+        let at = walk.place(named.span());
+        walk.tell(
+            Diagnostic::warning("unverified-name", "a name of a certificate that nobody verified")
+                .at(at)
+                .hint("anybody can sign a certificate with any name: add `verify = true`"),
+        );
+    }
     requirement
+}
+
+/// Whether nothing stands there that could fail: no field, or `verify = false` alone. A field that is not
+/// known has been told of, and may be a demand with a slip of the pen.
+fn demands_nothing(fields: &Fields<'_, '_>) -> bool {
+    fields.entries().all(|(name, value)| match name.get_ref().as_ref() {
+        "from" | "percent" => true,
+        "verify" => value.get_ref().as_bool() == Some(false),
+        _ => false,
+    })
 }
 
 /// What a threshold amounts to that no cipher has.
@@ -399,7 +418,7 @@ fn mode_entry<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>, mode: Mode) -> Opti
                 .hint("a mode demands either a requirement by name or its own; give the name's all of it"),
             );
         }
-        (None, None) if fields.get("require").is_none() => {
+        (None, _) if demands_nothing(&fields) => {
             walk.tell(
                 Diagnostic::error("empty-requirement", format!("`{mode}` demands nothing"))
                     .at(fields.place.clone())

@@ -118,7 +118,7 @@ fn everything_wrong_is_told_at_once_and_where() {
         ("observe = { min-bits = 1.5 }", vec!["wrong-type 5:24"]),
         ("observe = { min-bits = 512 }", vec!["no-such-bits 5:24"]),
         ("observe = { min-bits = 0 }", vec!["no-such-bits 5:24"]),
-        ("observe = { min-bit = 128 }", vec!["unknown-field 5:13", "empty-requirement 5:11"]),
+        ("observe = { min-bit = 128 }", vec!["unknown-field 5:13"]),
         ("observe = { min-version = \"TLS1.2\" }", vec!["bad-version 5:27"]),
         ("observe = { require = \"x\" }", vec!["unknown-requirement 5:23"]),
         ("observe = { min-bits = 128, from = \"2027-01-15\" }", vec!["wrong-type 5:36"]),
@@ -127,7 +127,9 @@ fn everything_wrong_is_told_at_once_and_where() {
         ("observe = { min-bits = 128, from = 1999-01-01 }", vec![]),
         ("enforce = { min-bits = 128, percent = 5 }", vec!["misplaced-percent 5:39"]),
         ("soft-fail = { min-bits = 128, percent = 101 }", vec!["out-of-range 5:41"]),
-        ("observe = { cn = \"\" }", vec!["empty-name 5:18"]),
+        ("observe = { cn = \"\" }", vec!["empty-name 5:18", "unverified-name 5:18"]),
+        ("observe = { verify = false }", vec!["empty-requirement 5:11"]),
+        ("exempt = { reason = \"x\" }\nobserve = { min-bits = 128 }", vec!["dead-modes 3:8"]),
         ("observe = { cn = true, verify = true, cert-issuer = \"/CN=X\" }", vec![]),
         ("exempt = { until = 2000-01-01 }", vec!["lapsed-exemption 5:20"]),
         ("exempt = true", vec!["wrong-type 5:10"]),
@@ -159,8 +161,10 @@ fn a_key_that_could_never_match_is_an_error() {
         ("sender", "a@", Some("bad-key")),
         ("sender", "192.0.2.0/24", Some("bad-key")),
         ("recipient", "*", None),
-        ("server", "2001:db8::/32", None),
-        ("recipient-outbound", "b.example", None),
+        ("server", "2001:db8::/32", Some("not-served")),
+        ("recipient-outbound", "b.example", Some("not-served")),
+        ("recipient", "sales", Some("single-label")),
+        ("sender", "u@", Some("bad-key")),
     ] {
         let text = format!(
             "version = 1\n[[rule]]\nname = \"r\"\n{side} = [\"{key}\"]\nobserve = {{ min-bits = 1 }}\n"
@@ -171,6 +175,21 @@ fn a_key_that_could_never_match_is_an_error() {
             expected,
             "{side} {key}: {found:?}"
         );
+    }
+}
+
+#[test]
+fn everyone_may_be_written_as_a_network() {
+    let text = "version = 1\n[[rule]]\nname = \"r\"\nclient = [\"0.0.0.0/0\", \"::/0\"]\nenforce = { min-bits = 1 }\n";
+    assert_eq!(codes(text), ["enforce-all 4:11", "enforce-all 4:24"]);
+}
+
+#[test]
+fn an_empty_list_may_be_half_written() {
+    let rule = b"version = 1\n[[rule]]\nname = \"r\"\nclient-file = \"l\"\nobserve = { min-bits = 1 }\n";
+    for (list, sound) in [(b"".as_slice(), false), (b"\n \n", false), (b"# none\n", true)] {
+        let loaded = load_files(&[("p.toml", rule), ("l", list)], 1 << 20);
+        assert_eq!(loaded.policy.is_some(), sound, "{list:?}");
     }
 }
 
@@ -243,6 +262,8 @@ fn the_fingerprint_knows_the_meaning_alone() {
     );
     assert_eq!(base.fingerprint(), policy(&reordered).fingerprint());
     assert_eq!(diff(&base, &policy(&reordered)), [] as [String; 0]);
+    let again = DESIGN.replace("[\"127.0.0.0/8\", \"::1/128\"]", "[\"::1\", \"127.0.0.0/8\", \"::1/128\"]");
+    assert_eq!(base.fingerprint(), policy(&again).fingerprint());
     for (from, to) in [("256", "255"), ("https", "http"), ("[\"*\"]", "[\"x\"]"), ("\"everyone\"", "\"all\"")]
     {
         assert_ne!(base.fingerprint(), policy(&DESIGN.replace(from, to)).fingerprint(), "{to}");

@@ -115,10 +115,7 @@ impl<'d> Walk<'d> {
     pub fn strings<'t>(&mut self, value: &'t Value<'_>, name: &str) -> Vec<Located<Cow<'t, str>>> {
         match value.get_ref() {
             DeValue::String(_) => self.string(value, name).into_iter().collect(),
-            DeValue::Array(items) => {
-                let item_name = format!("an item of `{name}`");
-                items.iter().filter_map(|item| self.string(item, &item_name)).collect()
-            }
+            DeValue::Array(items) => items.iter().filter_map(|item| self.string(item, name)).collect(),
             _ => {
                 self.wrong_type(value, name, "a list of strings", Some("write it as [\"…\", \"…\"]"));
                 Vec::new()
@@ -228,6 +225,19 @@ impl<'t, 's> Fields<'t, 's> {
 
 fn article(noun: &str) -> &'static str {
     if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" }
+}
+
+/// Tells what the parser could not read. Of several complaints about one place the first is told: the rest
+/// follows from it.
+pub fn tell_syntax(file: FileId, errors: &[toml::de::Error], diagnostics: &mut Diagnostics) {
+    let mut last = None;
+    for error in errors {
+        let span = error.span().unwrap_or(0..0);
+        if last.replace(span.start) != Some(span.start) {
+            let diagnostic = Diagnostic::error("toml-syntax", error.message().to_owned());
+            diagnostics.push(diagnostic.at(Place { file, span }));
+        }
+    }
 }
 
 /// The known word that a typo is nearest to, if it is near at all.

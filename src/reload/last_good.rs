@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 const NAME: &str = "last-good-policy.json";
+const VERSION: u32 = 1;
 
 /// The texts of a policy.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,12 +37,12 @@ impl Kept {
             .iter()
             .map(|source| KeptFile { path: source.path.clone(), text: Arc::clone(&source.text) })
             .collect();
-        Self { version: 1, files, policy_files }
+        Self { version: VERSION, files, policy_files }
     }
 }
 
 /// Where it lies.
-pub(super) fn path(state: &Path) -> PathBuf {
+fn path(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
@@ -89,6 +90,10 @@ pub(super) fn load(state: &Path, today: Day) -> Option<Policy> {
             return None;
         }
     };
+    if kept.version != VERSION {
+        tracing::error!(state = %state.display(), version = kept.version, "the last good policy is of another version");
+        return None;
+    }
     let patterns = kept.files.iter().take(kept.policy_files).map(|file| file.path.clone()).collect();
     let request = Request { patterns, max_size: u64::MAX };
     let loaded = load_policy(&request, &mut Copy(kept.files), today);

@@ -5,10 +5,10 @@
 //! happens in the folder (the file of decisions growing beside the policy, an editor's backup) is none.
 
 use super::Trigger;
+use super::settle::Change;
 use crate::policy_file::load::{Disk, Store, is_backup};
-use notify::event::{AccessKind, AccessMode, EventKind};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -90,7 +90,7 @@ impl Watch {
                     trigger_of(&event, &interest)
                 }
                 // An overflow: something happened, and nobody knows what.
-                Err(_) => Some(Trigger::Changed { writing: false }),
+                Err(_) => Some(Trigger::changed(Change::Unseen)),
             };
             if let Some(trigger) = trigger {
                 // Nobody listens any more when the daemon ends.
@@ -133,12 +133,13 @@ impl Watch {
             keep
         });
         for (folder, identity) in wanted {
-            let Entry::Vacant(entry) = self.folders.entry(folder) else { continue };
-            match watcher.watch(entry.key(), RecursiveMode::NonRecursive) {
+            // Also those that are watched already: a folder may have been removed and made anew with the same
+            // inode, and its watch is gone with the first. Watching twice is watching once.
+            match watcher.watch(&folder, RecursiveMode::NonRecursive) {
                 Ok(()) => {
-                    entry.insert(identity);
+                    self.folders.insert(folder, identity);
                 }
-                Err(error) => tracing::debug!(folder = %entry.key().display(), %error, "cannot watch"),
+                Err(error) => tracing::debug!(folder = %folder.display(), %error, "cannot watch"),
             }
         }
     }
@@ -152,15 +153,18 @@ impl std::fmt::Debug for Watch {
 
 fn trigger_of(event: &notify::Event, interest: &Interest) -> Option<Trigger> {
     if event.need_rescan() {
-        return Some(Trigger::Changed { writing: false });
+        return Some(Trigger::changed(Change::Unseen));
     }
-    let writing = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+    let paths: Vec<PathBuf> = event.paths.iter().filter(|path| interest.concerns(path)).cloned().collect();
+    if paths.is_empty() {
+        return None;
+    }
+    Some(Trigger::changed(match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Change::Done(paths),
         EventKind::Access(_) => return None,
-        EventKind::Modify(notify::event::ModifyKind::Data(_)) => true,
-        _ => false,
-    };
-    event.paths.iter().any(|path| interest.concerns(path)).then_some(Trigger::Changed { writing })
+        EventKind::Modify(ModifyKind::Data(_)) => Change::Written(paths),
+        _ => Change::Done(paths),
+    }))
 }
 
 /// The path, and every symbolic link that is followed on the way to what it names, with what each leads to.

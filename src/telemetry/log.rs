@@ -58,13 +58,19 @@ impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
+        self.sink.line(self.format.line(*event.metadata().level(), fields.message, fields.others));
+    }
+}
+
+impl Format {
+    /// One line, as the log would write it, of something that must not go through the log's queue.
+    pub fn line(self, level: Level, message: String, others: Vec<(&'static str, String)>) -> Vec<u8> {
+        let fields = Fields { message, others };
         let now = jiff::Timestamp::now();
-        let level = *event.metadata().level();
-        let line = match self.format {
-            Format::Text => text(now, level, &fields),
-            Format::Json => json(now, level, &fields),
-        };
-        self.sink.line(line);
+        match self {
+            Self::Text => text(now, level, &fields),
+            Self::Json => json(now, level, &fields),
+        }
     }
 }
 
@@ -148,7 +154,7 @@ mod tests {
     fn lines(format: Format, level: Level, say: impl Fn(&LevelControl)) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (writer, _) = Sink::start(Target::File(path.clone()), "test").unwrap();
+        let (writer, _) = Sink::start(Target::File(path.clone()), "test", |_| None).unwrap();
         let (subscriber, control) = subscriber(writer.sink().clone(), format, level);
         tracing::subscriber::with_default(subscriber, || say(&control));
         writer.close();

@@ -1,7 +1,7 @@
 //! A place that lines go to: standard error or a file, written by a thread of its own.
 //!
 //! Promises: [`Sink::line`] never waits. A line that finds the queue full, or that the disk does not take,
-//! is lost and counted; a full disk or a missing folder is tried again with every batch, so that lines flow
+//! is lost and counted, and the writer itself says so where it can write again; a full disk or a missing folder is tried again with every batch, so that lines flow
 //! again as soon as they can. Every line that was taken is written before [`Sink::close`] returns.
 
 use std::fs::{File, OpenOptions};
@@ -10,9 +10,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Lines that may wait. At 500 bytes each this is some 8 MB, and half a second of a very busy site.
 const QUEUE: usize = 16 * 1024;
@@ -44,6 +44,10 @@ struct Lost {
     reopen: AtomicBool,
 }
 
+/// Words for lines that were lost, if some were since it was last asked. Asked by the writer before it
+/// writes, so that the words cannot get lost in the queue that lost the lines.
+pub type LossNote = Box<dyn FnMut() -> Option<Vec<u8>> + Send>;
+
 /// The way to a place. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sink {
@@ -59,17 +63,23 @@ pub struct Writer {
 }
 
 impl Sink {
-    /// Starts a writer. `open_now` tries to open the file at once; what came of it is told.
-    pub fn start(target: Target, name: &str) -> io::Result<(Writer, io::Result<()>)> {
+    /// Starts a writer, and tries to open its file; what came of that is told. `loss_note` makes the note
+    /// of this place's (or another's) losses.
+    pub fn start(
+        target: Target,
+        name: &str,
+        loss_note: impl FnOnce(&Self) -> Option<LossNote>,
+    ) -> io::Result<(Writer, io::Result<()>)> {
         let (queue, messages) = sync_channel(QUEUE);
         let lost = Arc::new(Lost::default());
-        let mut output = Output { target, file: None, torn: false };
+        let sink = Self { queue, lost: Arc::clone(&lost) };
+        let mut output = Output { target, file: None, torn: false, loss_note: loss_note(&sink) };
         let opened = output.open();
-        let counters = Arc::clone(&lost);
+        let counters = lost;
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || write_lines(&messages, &mut output, &counters))?;
-        Ok((Writer { sink: Self { queue, lost }, thread }, opened))
+        Ok((Writer { sink, thread }, opened))
     }
 
     /// Takes a line, with its line feed. Never waits.
@@ -98,11 +108,20 @@ impl Writer {
         &self.sink
     }
 
-    /// Writes what is left, and ends. Gives up on a disk that does not answer.
+    /// Writes what is left, and ends. Gives up on a disk (or a reader) that does not answer.
     pub fn close(self) {
         let (done, wait) = sync_channel(1);
-        if self.sink.queue.send(Message::Close(done)).is_ok()
-            && wait.recv_timeout(CLOSE_WITHIN) != Err(RecvTimeoutError::Timeout)
+        let deadline = Instant::now() + CLOSE_WITHIN;
+        let mut message = Message::Close(done);
+        while let Err(TrySendError::Full(again)) = self.sink.queue.try_send(message) {
+            if Instant::now() >= deadline {
+                return;
+            }
+            message = again;
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        if wait.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            != Err(RecvTimeoutError::Timeout)
         {
             // It has answered, so it has ended; a panic in it has been printed already.
             let _ = self.thread.join();
@@ -147,6 +166,7 @@ fn write_lines(messages: &Receiver<Message>, output: &mut Output, lost: &Lost) {
 struct Output {
     target: Target,
     file: Option<File>,
+    loss_note: Option<LossNote>,
     /// Whether the last write ended within a line.
     torn: bool,
 }
@@ -160,14 +180,18 @@ impl Output {
         Ok(())
     }
 
+    /// Opens the file anew. Where that fails the old one is still good for lines.
     fn reopen(&mut self) {
-        self.file = None;
-        self.torn = false;
-        // What cannot be opened now is tried with the next lines, and those are counted if it fails.
-        let _ = self.open();
+        if self.open().is_ok() {
+            self.torn = false;
+        }
     }
 
     fn write(&mut self, batch: &mut Vec<u8>, lines: &mut u64, lost: &Lost) {
+        if let Some(note) = self.loss_note.as_mut().and_then(|note| note()) {
+            batch.splice(0..0, note);
+            *lines += 1;
+        }
         if batch.is_empty() {
             return;
         }
@@ -221,7 +245,7 @@ mod tests {
     fn lines_are_written_in_order_and_across_a_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let (writer, opened) = Sink::start(Target::File(path.clone()), "test").unwrap();
+        let (writer, opened) = Sink::start(Target::File(path.clone()), "test", |_| None).unwrap();
         opened.unwrap();
         writer.sink().line(b"one\n".to_vec());
         let moved = folder.path().join("log.1");
@@ -240,7 +264,7 @@ mod tests {
     fn a_missing_folder_loses_lines_counts_them_and_heals() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("gone/log");
-        let (writer, opened) = Sink::start(Target::File(path.clone()), "test").unwrap();
+        let (writer, opened) = Sink::start(Target::File(path.clone()), "test", |_| None).unwrap();
         assert!(opened.is_err());
         writer.sink().line(b"lost\n".to_vec());
         let sink = writer.sink().clone();
@@ -254,8 +278,34 @@ mod tests {
     }
 
     #[test]
+    fn losses_are_said_by_the_writer_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (writer, _) = Sink::start(Target::File(path.clone()), "test", |sink| {
+            let (sink, mut said) = (sink.clone(), (0, 0));
+            Some(Box::new(move || {
+                let lost = sink.lost();
+                let note = format!("lost {}\n", lost.0 - said.0);
+                (lost != std::mem::replace(&mut said, lost)).then(|| note.into_bytes())
+            }))
+        })
+        .unwrap();
+        // More than the queue holds, faster than any disk.
+        let sent = 40 * QUEUE as u64;
+        for _ in 0..sent {
+            writer.sink().line(b"line\n".to_vec());
+        }
+        let sink = writer.sink().clone();
+        writer.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let said: u64 = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum();
+        let written = text.lines().filter(|line| *line == "line").count() as u64;
+        assert_eq!((said, written + said), (sink.lost().0, sent));
+    }
+
+    #[test]
     fn a_full_disk_loses_lines_and_counts_them() {
-        let (writer, _) = Sink::start(Target::File("/dev/full".into()), "test").unwrap();
+        let (writer, _) = Sink::start(Target::File("/dev/full".into()), "test", |_| None).unwrap();
         for _ in 0..10 {
             writer.sink().line(b"line\n".to_vec());
         }

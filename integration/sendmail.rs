@@ -1,0 +1,97 @@
+//! The cases of `integration/cases`, each against a private sm-mta with the real daemon attached.
+//!
+//! Runs under plain `cargo test`, as root; `integration/test.sh` gets what is needed first. One case file is one test.
+//! Promises: the machine is not touched (see `rig`). Must not skip: what cannot be run has failed.
+
+#![allow(
+    clippy::print_stderr,
+    reason = "this is how a test program without the standard harness says what is wrong"
+)]
+
+mod promptness;
+mod rig;
+mod samples;
+mod selftest;
+mod storm;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::{fs, thread};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use rig::case::play::play;
+use rig::case::schema::Case;
+use rig::{Result, Rig, namespace};
+
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/cases");
+const DAEMON: &str = env!("CARGO_BIN_EXE_encr-milter");
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // A case mostly waits, for processes to start and to end.
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    arguments.test_threads.get_or_insert(2 * cores);
+    match tests(&arguments) {
+        Ok(tests) => libtest_mimic::run(&arguments, tests).exit_code(),
+        Err(fault) => {
+            eprintln!("integration tests cannot run: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
+    // Naming the tests needs no rig.
+    let rig = if arguments.list {
+        None
+    } else if namespace::is_inside() {
+        Some(Arc::new(Rig::new(Path::new(DAEMON))?))
+    } else {
+        match namespace::enter()? {}
+    };
+    let files = case_files()?;
+    let of_cases = files.into_iter().map(|file| {
+        let rig = rig.clone();
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        Trial::test(name.clone(), move || run(rig.as_deref(), &name, &file))
+    });
+    // What cannot be said as steps and replies is told in Rust.
+    let mut of_rust = selftest::all();
+    of_rust.push(("storm-of-edits".to_owned(), Box::new(storm::storm)));
+    of_rust.push(("sample-passing".to_owned(), Box::new(samples::passing)));
+    of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
+    of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
+    let of_rust = of_rust.into_iter().map(|(name, test)| {
+        let rig = rig.clone();
+        Trial::test(name, move || Ok(test(present(rig.as_deref())?)?))
+    });
+    Ok(of_cases.chain(of_rust).collect())
+}
+
+fn case_files() -> Result<Vec<PathBuf>> {
+    let failed = |e: std::io::Error| format!("{CASES}: {e}");
+    let mut files = Vec::new();
+    for entry in fs::read_dir(CASES).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            return Err(format!("{}: no case file", path.display()));
+        }
+        files.push(path);
+    }
+    files.sort();
+    if files.is_empty() { Err(format!("{CASES}: no cases")) } else { Ok(files) }
+}
+
+/// A test that was only to be listed is not run.
+fn present(rig: Option<&Rig>) -> Result<&Rig> {
+    rig.ok_or_else(|| "no rig: tests were only to be listed".to_owned())
+}
+
+fn run(rig: Option<&Rig>, name: &str, file: &Path) -> Result<(), Failed> {
+    let rig = present(rig)?;
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let case = Case::parse(&text).map_err(|e| format!("{}: {e}", file.display()))?;
+    play(rig, name, &case).map_err(|fault| format!("{}: {fault}", file.display()).into())
+}

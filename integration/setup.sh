@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Gets what the rig needs onto this machine: libraries and tools from Debian's packages, and sendmail itself.
+#
+# Promises: changes nothing when all is there already, and is quick then. Needs root or sudo for apt-get only.
+# Must not: install an MTA. sendmail would put itself in place of the one the machine has, so its packages are
+# only unpacked, into a cache folder under target/, and run from there.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# What is installed: no service, no MTA, nothing that starts by itself.
+packages=(
+    ca-certificates            # cargo's downloads
+    gcc libc6-dev              # Rust's linker; C parts of crates
+    pkg-config libssl-dev      # the rig's SMTP client speaks TLS by OpenSSL, which can still do the weak ciphers
+    iproute2                   # the loopback device of the private network
+    m4                         # sendmail.mc to sendmail.cf
+    libdb5.3 libldap-2.5-0 liblockfile1 libnsl2 libsasl2-2 libssl3 libwrap0 # what sendmail is linked with
+    libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
+)
+# What is only unpacked.
+unpacked=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)
+
+root=${CARGO_TARGET_DIR:-target}/rig/sendmail-root
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -- "$@"; fi
+}
+
+# apt-get update is asked for once, and only when something is to be fetched.
+apt_updated=
+apt_update() {
+    [ -n "$apt_updated" ] || as_root apt-get -qq update
+    apt_updated=yes
+}
+
+installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+missing=()
+for package in "${packages[@]}"; do
+    installed "$package" || missing+=("$package")
+done
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "setup: installing ${missing[*]}" >&2
+    apt_update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >&2
+fi
+
+# The mark is the last thing written, so that a run that was cut short is done again from the start.
+if [ ! -e "$root/.complete" ]; then
+    echo "setup: unpacking ${unpacked[*]} into $root" >&2
+    apt_update
+    fresh=$root.$$
+    trap 'rm -rf "$fresh"' EXIT
+    mkdir -p "$fresh/packages"
+    # As root apt would fetch as the user _apt, who may not write here; that is no error, only a warning.
+    (cd "$fresh/packages" && apt-get -qq -o APT::Sandbox::User=root download "${unpacked[@]}")
+    for package in "$fresh"/packages/*.deb; do
+        dpkg-deb -x "$package" "$fresh"
+    done
+    rm -r "$fresh/packages"
+    touch "$fresh/.complete"
+    rm -rf "$root"
+    mv "$fresh" "$root"
+    trap - EXIT
+fi

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Installs what the tests need, then runs all tests of the project. Arguments go to `cargo test`.
+#
+# Promises: on a fresh Debian 12 with Rust this is all there is to do. Ends with the test runner's own summary,
+# and with its exit code.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+integration/setup.sh
+
+# sm-mta and its private network need root; the build does not, and its files stay the caller's.
+run=()
+[ "$(id -u)" -eq 0 ] || run=(--config "target.'cfg(all())'.runner='sudo --preserve-env'")
+exec cargo "${run[@]}" test --locked --no-fail-fast "$@"
