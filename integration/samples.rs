@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use nix::sys::signal::Signal;
 
@@ -16,6 +17,9 @@ const SNIPPET: &str = include_str!("../config/sendmail-milter.mc");
 const POLICY: &str = include_str!("../config/policy.toml");
 /// What the snippet and the daemon's defaults agree on. /run is the rig's own.
 const SOCKET: &str = "/run/encr-milter/milter.sock";
+
+/// Both tests need the one socket that the snippet names: each has its turn.
+static TURN: Mutex<()> = Mutex::new(());
 
 /// As shipped: mail passes where the daemon does not answer.
 pub(crate) fn passing(rig: &Rig) -> Result<()> {
@@ -37,9 +41,7 @@ pub(crate) fn deferring(rig: &Rig) -> Result<()> {
 
 fn attach(rig: &Rig, tag: &str, snippet: &str, without_daemon: &str) -> Result<()> {
     let failed = |what: &str, e: std::io::Error| format!("{what}: {e}");
-    // Both tests need the one socket that the snippet names: each has its turn.
-    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
-    let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
 
     let folder = tempfile::Builder::new().prefix(tag).tempdir().map_err(|e| failed("a folder", e))?;
     let run = Path::new(SOCKET).parent().unwrap_or(Path::new("/run"));

@@ -271,8 +271,9 @@ impl Worker {
             Some((loaded, origin)) => {
                 self.loaded = origin.signature;
                 self.lists = origin.lists;
-                self.put_in_force(loaded);
+                // First, so that an edit that follows on the heels of this one is seen at once.
                 self.rewatch();
+                self.put_in_force(loaded);
             }
             // The next look sees that they have changed.
             None => tracing::warn!("the policy's files change faster than they can be read; trying again"),

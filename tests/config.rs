@@ -1,0 +1,111 @@
+//! The samples in config/, which people copy: they are sound, show every setting, and say the truth of the
+//! defaults.
+
+// Helpers of tests may stop at once, as tests may.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use encr_milter::daemon_file;
+use std::fs;
+use std::path::{Path, PathBuf};
+use support::daemon::run;
+use support::load_text;
+
+/// A file of the source tree.
+fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// A sample with the settings that are commented out in it no longer commented out.
+fn uncommented(text: &str, only: impl Fn(&str) -> bool) -> String {
+    let line = |line: &str| {
+        let setting = line.strip_prefix('#').filter(|rest| {
+            let name = rest.split([' ', '=']).next().unwrap_or_default();
+            let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'-');
+            (is_name && rest[name.len()..].trim_start().starts_with("= ")) || rest.starts_with("[[")
+        });
+        setting.filter(|rest| only(rest)).unwrap_or(line).to_owned() + "\n"
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_samples_in_config_are_sound() {
+    let config = source("config/encr-milter.toml");
+    let policy = source("config/policy.toml");
+    for arguments in
+        [["check", "-c", config.to_str().unwrap()], ["check", "--policy", policy.to_str().unwrap()]]
+    {
+        let output = run(&arguments, b"");
+        assert_eq!(
+            (output.status.code(), output.stderr.as_slice()),
+            (Some(0), b"".as_slice()),
+            "{arguments:?}"
+        );
+        assert!(output.stdout.ends_with(b"sound\n"));
+    }
+}
+
+#[test]
+fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
+    let text = fs::read_to_string(source("config/encr-milter.toml")).unwrap();
+    let all = uncommented(&text, |_| true);
+    for setting in [
+        "listen",
+        "max-connections",
+        "socket-user",
+        "socket-group",
+        "socket-mode",
+        "idle-timeout",
+        "drain-timeout",
+        "files",
+        "max-size",
+        "level",
+        "format",
+        "output",
+        "decisions",
+        "dir",
+    ] {
+        let found = all.lines().filter(|line| line.starts_with(&format!("{setting} = "))).count();
+        assert_eq!(found, 1, "{setting}");
+    }
+    // What is commented out is the default: it makes no difference. But for the socket's owner, who has no
+    // name that would be right everywhere.
+    let all = uncommented(&text, |setting| {
+        !setting.starts_with("socket-user") && !setting.starts_with("socket-group")
+    });
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("short.toml"), "version = 1\n").unwrap();
+    fs::write(folder.path().join("all.toml"), &all).unwrap();
+    let read = |name: &str| daemon_file::read(&folder.path().join(name));
+    let (short, all) = (read("short.toml"), read("all.toml"));
+    assert_eq!(all.diagnostics.summary(), None, "{}", all.diagnostics.render(&all.sources, false));
+    let (short, mut all) = (short.daemon.unwrap(), all.daemon.unwrap());
+    // And for decisions, which the sample has written.
+    assert!(all.decisions.take().is_some() && short.decisions.is_none());
+    assert_eq!(all, short);
+}
+
+#[test]
+fn the_sample_policys_examples_are_sound_and_its_defaults_are_the_defaults() {
+    let text = fs::read_to_string(source("config/policy.toml")).unwrap();
+    let fingerprint = |text: &str| {
+        let loaded = load_text(text.as_bytes());
+        assert_eq!(
+            loaded.diagnostics.summary(),
+            None,
+            "{}",
+            loaded.diagnostics.render(&loaded.sources, false)
+        );
+        loaded.policy.unwrap().fingerprint().to_string()
+    };
+    let exempt =
+        |line: &str| ["authenticated", "networks", "recipients"].iter().any(|name| line.starts_with(name));
+    let defaults = uncommented(&text, exempt);
+    assert_ne!(defaults, text);
+    assert_eq!(fingerprint(&defaults), fingerprint(&text));
+    let all = uncommented(&text, |_| true);
+    assert_ne!(fingerprint(&all), fingerprint(&text));
+    assert!(all.matches("[[rule]]").count() >= 2, "examples of rules are to be in it");
+}
