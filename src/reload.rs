@@ -32,8 +32,9 @@ use watch::{Signature, Watch};
 
 /// How often the files are looked at, whatever the watch says.
 const LOOK: Duration = Duration::from_secs(2);
-/// A load during which the files changed is done again, so often.
+/// At the start, files that change while they are read are read again, so often, and after such a pause.
 const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(200);
 /// Changes that the log tells one by one; of a larger edit the rest is counted.
 const TOLD: usize = 50;
 
@@ -70,15 +71,19 @@ pub struct Origin {
     lists: Vec<PathBuf>,
 }
 
-/// Reads the policy's files until they did not change while they were read. Nothing where they do not stop.
+/// Reads the policy's files. Nothing where they changed while they were read: then whoever writes may not be
+/// done, and reading at once again would meet half of it.
 fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)> {
     let mut lists = lists.to_vec();
     for _ in 0..TRIES {
         let signature = Signature::of(&files.patterns, &lists);
         let loaded = load(&files.request(), &mut Disk, today());
-        let named = list_paths(&loaded);
+        if Signature::of(&files.patterns, &lists) != signature {
+            return None;
+        }
         // Lists that were not known before were read without being looked at first: once more, with them.
-        if named == lists && Signature::of(&files.patterns, &lists) == signature {
+        let named = list_paths(&loaded);
+        if named == lists {
             return Some((loaded, Origin { signature, lists }));
         }
         lists = named;
@@ -89,7 +94,15 @@ fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)
 /// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
 pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
     let unread = || Origin { signature: Signature::default(), lists: Vec::new() };
-    let origin = match load_whole(&daemon.policy, &[]) {
+    let mut read = load_whole(&daemon.policy, &[]);
+    for _ in 0..TRIES {
+        if read.is_some() {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+        read = load_whole(&daemon.policy, &[]);
+    }
+    let origin = match read {
         None => {
             tracing::error!("the policy's files change faster than they can be read");
             unread()
@@ -228,8 +241,8 @@ impl Worker {
                     if hangup || worker.config_changed() {
                         worker.daemon_file();
                     }
-                    if hangup || worker.changed() {
-                        worker.reload();
+                    if (hangup || worker.changed()) && !worker.reload() {
+                        settle.changed(Instant::now(), Change::Unseen);
                     }
                 });
             }
@@ -266,7 +279,8 @@ impl Worker {
         self.watch.update(&paths, &self.daemon.policy.patterns);
     }
 
-    fn reload(&mut self) {
+    /// Whether the files held still.
+    fn reload(&mut self) -> bool {
         match load_whole(&self.daemon.policy, &self.lists) {
             Some((loaded, origin)) => {
                 self.loaded = origin.signature;
@@ -274,9 +288,12 @@ impl Worker {
                 // First, so that an edit that follows on the heels of this one is seen at once.
                 self.rewatch();
                 self.put_in_force(loaded);
+                true
             }
-            // The next look sees that they have changed.
-            None => tracing::warn!("the policy's files change faster than they can be read; trying again"),
+            None => {
+                tracing::debug!("the policy's files changed while they were read");
+                false
+            }
         }
     }
 
