@@ -97,6 +97,18 @@ impl NameTable {
         Some((self.name(entry), entry.rule))
     }
 
+    fn hash_of_entry(arena: &str, entry: NameEntry) -> u64 {
+        let start = entry.start as usize;
+        hash_of(arena.get(start..start + usize::from(entry.length)).unwrap_or_default())
+    }
+
+    /// Makes room at once, for growing a table step by step hashes every name anew at each.
+    fn reserve(&mut self, names: usize, bytes: usize) {
+        let Self { arena, entries } = self;
+        arena.reserve(bytes);
+        entries.reserve(names, |entry| Self::hash_of_entry(arena, *entry));
+    }
+
     fn insert(&mut self, name: &str, rule: RuleId) -> Result<(), InsertError> {
         if let Some((_, taken)) = self.get(name) {
             return Err(InsertError::Taken(taken));
@@ -106,8 +118,7 @@ impl NameTable {
         self.arena.push_str(name);
         let Self { arena, entries } = self;
         entries.insert_unique(hash_of(name), NameEntry { start, length, rule }, |entry| {
-            let start = entry.start as usize;
-            hash_of(arena.get(start..start + usize::from(entry.length)).unwrap_or_default())
+            Self::hash_of_entry(arena, *entry)
         });
         Ok(())
     }
@@ -158,6 +169,11 @@ impl SideIndex {
                 }
             },
         }
+    }
+
+    /// Makes room for so many names of so many bytes in all.
+    pub fn reserve(&mut self, names: usize, bytes: usize) {
+        self.names.reserve(names, bytes);
     }
 
     /// The rule of exactly this key.

@@ -328,6 +328,8 @@ impl<'c> Compiler<'c> {
                     .hint("a list that is meant to have no keys has a comment: # none"),
             );
         }
+        let lines = list.text.bytes().filter(|b| *b == b'\n').count() + 1;
+        self.index.side_mut(list.side).reserve(lines, list.text.len());
         let mut start = 0;
         for line in list.text.split_inclusive('\n') {
             let text = line.split('#').next().unwrap_or_default();
