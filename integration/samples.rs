@@ -57,6 +57,8 @@ fn attach(rig: &Rig, tag: &str, snippet: &str, without_daemon: &str) -> Result<(
     let sendmail = Sendmail::start(rig, folder.path(), tag, &options)?;
 
     expect(&sendmail, "250")?;
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.wait()?;
     let decisions = daemon.decisions()?;
     let observed = decisions.first().is_some_and(|record| {
         record["rule"] == "everyone" && record["mode"] == "observe" && record["verdict"] == "fail"
@@ -64,8 +66,6 @@ fn attach(rig: &Rig, tag: &str, snippet: &str, without_daemon: &str) -> Result<(
     if !observed || decisions.len() != 1 {
         return Err(format!("one observed failure of rule everyone was to be recorded: {decisions:?}"));
     }
-    daemon.signal(Signal::SIGTERM)?;
-    daemon.wait()?;
     expect(&sendmail, without_daemon)
 }
 

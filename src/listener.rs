@@ -144,6 +144,12 @@ pub enum BindError {
     /// The name of an `inet` address.
     #[error("`{0}` has no {1} address")]
     NoAddress(String, &'static str),
+    /// `socket-user`, `socket-group`
+    #[error(
+        "giving the socket to socket-user or socket-group: {0}; the daemon must be a member of that group \
+         (SupplementaryGroups= in its unit), and only root may give it to another user"
+    )]
+    Give(#[source] io::Error),
     /// The system's answer.
     #[error("{0}: {1}")]
     Io(&'static str, #[source] io::Error),
@@ -237,11 +243,14 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
         Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(io("making a socket"))?;
     let address = SockAddr::unix(&beside).map_err(io("naming the socket"))?;
     socket.bind(&address).map_err(io("binding"))?;
+    if uid.is_some() || gid.is_some() {
+        std::os::unix::fs::chown(&beside, uid.map(Uid::as_raw), gid.map(Gid::as_raw)).map_err(|error| {
+            let _ = std::fs::remove_file(&beside);
+            BindError::Give(error)
+        })?;
+    }
     let place = || -> io::Result<SocketFile> {
         std::fs::set_permissions(&beside, std::fs::Permissions::from_mode(ownership.mode))?;
-        if uid.is_some() || gid.is_some() {
-            std::os::unix::fs::chown(&beside, uid.map(Uid::as_raw), gid.map(Gid::as_raw))?;
-        }
         socket.listen(BACKLOG)?;
         let meta = std::fs::symlink_metadata(&beside)?;
         std::fs::rename(&beside, path)?;

@@ -18,7 +18,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// How often it is looked whether something was lost.
@@ -102,31 +102,62 @@ impl Outputs {
         }
     }
 
-    fn close(self) {
-        if let Some(file) = self.decisions_file {
-            file.close();
+    /// Writes what is left of the decisions; what cannot be written is said while there is a log.
+    fn close_decisions(mut self) -> Self {
+        let given_up = self.decisions_file.take().map_or(0, Writer::close);
+        if given_up > 0 {
+            tracing::warn!(
+                output = "decisions",
+                lines = given_up,
+                "lines were lost: they could not be written in time"
+            );
         }
-        self.log.close();
+        self
+    }
+
+    fn close(self) {
+        // Nobody is left to tell what the log itself could not write.
+        let _ = self.log.close();
     }
 }
 
-/// The words for lines that the log or the file of decisions lost. Said by the log's writer.
+/// The words for lines that the log or the file of decisions lost, and for a file that could not be opened
+/// anew. Said by the log's writer.
 fn loss_note(format: log::Format, log: Sink, decisions: Option<Sink>) -> LossNote {
     let mut said = [(0, 0); 2];
-    Box::new(move || {
-        let sinks = [Some(&log), decisions.as_ref()];
-        let mut note = Vec::new();
-        for ((sink, name), said) in sinks.into_iter().zip(["log", "decisions"]).zip(&mut said) {
-            let Some(lost) = sink.map(Sink::lost).filter(|lost| lost != said) else { continue };
-            let fields = vec![
-                ("output", name.to_owned()),
-                ("queue_full", (lost.0 - said.0).to_string()),
-                ("not_written", (lost.1 - said.1).to_string()),
-            ];
-            note.extend(format.line(tracing::Level::WARN, "lines were lost".to_owned(), fields));
-            *said = lost;
+    let mut said_stale = [false; 2];
+    let mut last: Option<Instant> = None;
+    Box::new(move |closing| {
+        // A disk that is full loses line after line: said now and then, not after each.
+        if !closing && last.is_some_and(|last| last.elapsed() < LOOK_FOR_LOSSES) {
+            return None;
         }
-        (!note.is_empty()).then_some(note)
+        let mut note = Vec::new();
+        let places = [(Some(&log), "log"), (decisions.as_ref(), "decisions")];
+        for (((sink, name), said), said_stale) in places.into_iter().zip(&mut said).zip(&mut said_stale) {
+            let Some(sink) = sink else { continue };
+            let output = ("output", name.to_owned());
+            let (queue_full, not_written) = sink.lost();
+            if (queue_full, not_written) != *said {
+                let fields = vec![
+                    output.clone(),
+                    ("queue_full", (queue_full - said.0).to_string()),
+                    ("not_written", (not_written - said.1).to_string()),
+                ];
+                note.extend(format.line(tracing::Level::WARN, "lines were lost".to_owned(), fields));
+                *said = (queue_full, not_written);
+            }
+            if sink.is_stale() && !*said_stale {
+                let words = "cannot open the file anew; trying again with every line".to_owned();
+                note.extend(format.line(tracing::Level::ERROR, words, vec![output]));
+            }
+            *said_stale = sink.is_stale();
+        }
+        if note.is_empty() {
+            return None;
+        }
+        last = Some(Instant::now());
+        Some(note)
     })
 }
 
@@ -148,6 +179,7 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
     raise_descriptor_limit(daemon.max_connections);
     let result = start_and_serve(config, daemon, &outputs);
+    let outputs = outputs.close_decisions();
     match &result {
         Ok(()) => tracing::info!("stopped"),
         Err(error) => {

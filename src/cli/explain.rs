@@ -21,7 +21,8 @@ pub(super) struct Arguments {
     /// Policy files (or globs), together one policy
     #[arg(long, value_name = "FILE", num_args = 1.., required = true)]
     policy: Vec<PathBuf>,
-    /// Read decision records (or parts of them) as JSON Lines from standard input, and answer each with a record
+    /// Read decision records (or parts of them) as JSON Lines from standard input, and answer each with a record.
+    /// What a record does not say was not told: the two conveniences do not hold
     #[arg(long)]
     batch: bool,
     /// Tell it as JSON
@@ -287,7 +288,7 @@ fn batch(policy: &Policy, now: jiff::Timestamp) -> io::Result<u8> {
         line: usize,
         error: String,
     }
-    let mut input = io::stdin().lock();
+    let mut input = io::BufReader::new(io::stdin().lock());
     let mut out = io::BufWriter::new(io::stdout().lock());
     let mut code = exit::OK;
     let mut line = Vec::new();
@@ -323,6 +324,10 @@ fn batch(policy: &Policy, now: jiff::Timestamp) -> io::Result<u8> {
             }
         }
         out.write_all(&buffer)?;
+        // Whoever writes a line and waits for its answer gets it.
+        if input.buffer().is_empty() {
+            out.flush()?;
+        }
     }
     out.flush()?;
     Ok(code)

@@ -4,7 +4,7 @@
 //! `soft-fail` gives 4xx, only `enforce` gives 5xx: [`disposition`] is the one total function that says
 //! so. Stronger facts never fare worse. What the MTA did not tell is accepted, and said.
 
-use super::facts::{Direction, Facts, TlsState, bare_address, without_comments};
+use super::facts::{Direction, Facts, TlsState, bare_address, plain_address};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
 use super::network::neighbourhood;
 use super::reply::{Refusal, Reply};
@@ -91,7 +91,7 @@ struct Parties<'a> {
 
 impl<'a> Parties<'a> {
     fn of(envelope: Envelope<'a>) -> Self {
-        let address = |address| without_comments(bare_address(address));
+        let address = |address| plain_address(bare_address(address));
         Self {
             sender: envelope.sender.map(address).filter(|sender| !sender.is_empty()),
             recipient: envelope.recipient.map(address),
@@ -255,10 +255,13 @@ impl<'p> Tally<'p> {
             && let Some(failure) = self.failures.get(place)
         {
             let done = disposition(Verdict::Fail, Some(mode));
+            // A SASL layer of too few bits is encryption, and too weak.
+            let layer = facts.effective_bits().filter(|bits| *bits > 0);
+            let too_weak = layer.is_some_and(|bits| requirement.min_bits.is_some_and(|need| bits < need));
             let refusal = Refusal {
                 reason: &failure.reason,
                 requirement,
-                plaintext: facts.tls.state == TlsState::Plaintext && facts.effective_bits() == Some(0),
+                plaintext: facts.tls.state == TlsState::Plaintext && !too_weak,
                 rule: &failure.rule.name,
                 contact: policy.contact(),
             };

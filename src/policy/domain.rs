@@ -33,6 +33,9 @@ pub enum NameError {
     /// A character that no host name has.
     #[error("the character {0:?}")]
     BadCharacter(char),
+    /// `192.0.2.1-5`, `-`
+    #[error("no domain: its last label has no letter")]
+    NoLetter,
     /// A name that IDNA does not allow.
     #[error("not a valid internationalised domain name (UTS 46)")]
     BadIdna,
@@ -67,6 +70,10 @@ pub fn key(text: &str) -> Result<Cow<'_, str>, NameError> {
     if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
         return Err(NameError::BadLabel);
     }
+    let top = name.rsplit('.').next().unwrap_or_default();
+    if !top.bytes().any(|b| b.is_ascii_alphabetic()) {
+        return Err(NameError::NoLetter);
+    }
     Ok(name)
 }
 
@@ -89,7 +96,7 @@ impl Normalised {
     /// Puts a name in the form for comparison: lower case, A-labels, no trailing dot. `None` for what can
     /// be no domain's name: too long, empty, or not convertible.
     pub fn of(text: &str) -> Option<Self> {
-        let text = text.strip_suffix('.').unwrap_or(text);
+        let text = text.trim_end_matches('.');
         let converted;
         let ascii = if text.is_ascii() {
             text
@@ -158,6 +165,8 @@ mod tests {
             ("a..b", NameError::BadLabel),
             ("exam ple.com", NameError::BadCharacter(' ')),
             ("192.0.2.0/24", NameError::BadCharacter('/')),
+            ("192.0.2.1-5", NameError::NoLetter),
+            ("-", NameError::NoLetter),
         ] {
             assert_eq!(key(written), Err(error), "{written}");
         }

@@ -6,6 +6,7 @@
 use super::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
 use super::schema::{Document, ExemptDoc, ModeDoc, RuleDoc, header};
 use super::walk::{Located, nearest};
+use crate::policy::facts::plain_address;
 use crate::policy::lookup::{Index, InsertError, Key, RuleId};
 use crate::policy::network::{Network, Written};
 use crate::policy::rule::{Exempt, Exemption, Mode, ModeEntry, Modes, Requirement, Rule, Side};
@@ -328,10 +329,11 @@ impl<'c> Compiler<'c> {
                     .hint("a list that is meant to have no keys has a comment: # none"),
             );
         }
+        // Some editors begin a file with a byte order mark; TOML allows it, and a list does too.
+        let mut start = if list.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let lines = list.text.bytes().filter(|b| *b == b'\n').count() + 1;
         self.index.side_mut(list.side).reserve(lines, list.text.len());
-        let mut start = 0;
-        for line in list.text.split_inclusive('\n') {
+        for line in list.text.get(start..).unwrap_or_default().split_inclusive('\n') {
             let text = line.split('#').next().unwrap_or_default();
             let key = text.trim();
             if !key.is_empty() {
@@ -465,6 +467,13 @@ fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<Stri
     }
     if local.is_empty() {
         return Err(("no local part".to_owned(), Some(format!("write `{host}` for the whole domain"))));
+    }
+    let local = plain_address(local);
+    if text
+        .rsplit_once('@')
+        .is_some_and(|(written, _)| !written.starts_with('"') && written.contains(['@', ' ']))
+    {
+        return Err(("a local part with a blank or `@` that is not quoted".to_owned(), None));
     }
     if local.len() > 64 {
         return Err(("a local part of more than 64 characters".to_owned(), None));

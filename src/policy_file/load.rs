@@ -78,7 +78,8 @@ impl Store for Disk {
         let mut found = Vec::new();
         for path in matches {
             let path = path.map_err(|error| ReadError::Io(error.into()))?;
-            if !is_backup(&path) {
+            // A folder that a glob matches is no part of a policy, as a backup is none.
+            if !is_backup(&path) && !path.is_dir() {
                 found.push(path);
             }
         }

@@ -165,6 +165,10 @@ fn a_key_that_could_never_match_is_an_error() {
         ("recipient-outbound", "b.example", Some("not-served")),
         ("recipient", "sales", Some("single-label")),
         ("sender", "u@", Some("bad-key")),
+        ("sender", "a@b@c.example", Some("bad-key")),
+        ("sender", "a b@c.example", Some("bad-key")),
+        ("sender", "\\\"a b\\\"@c.example", None),
+        ("client", "192.0.2.1-5", Some("bad-key")),
     ] {
         let text = format!(
             "version = 1\n[[rule]]\nname = \"r\"\n{side} = [\"{key}\"]\nobserve = {{ min-bits = 1 }}\n"
@@ -187,7 +191,12 @@ fn everyone_may_be_written_as_a_network() {
 #[test]
 fn an_empty_list_may_be_half_written() {
     let rule = b"version = 1\n[[rule]]\nname = \"r\"\nclient-file = \"l\"\nobserve = { min-bits = 1 }\n";
-    for (list, sound) in [(b"".as_slice(), false), (b"\n \n", false), (b"# none\n", true)] {
+    for (list, sound) in [
+        (b"".as_slice(), false),
+        (b"\n \n", false),
+        (b"# none\n", true),
+        ("\u{feff}a.example\n".as_bytes(), true),
+    ] {
         let loaded = load_files(&[("p.toml", rule), ("l", list)], 1 << 20);
         assert_eq!(loaded.policy.is_some(), sound, "{list:?}");
     }

@@ -4,9 +4,10 @@
 //! is lost and counted, and the writer itself says so where it can write again; a full disk or a missing folder is tried again with every batch, so that lines flow
 //! again as soon as they can. Every line that was taken is written before [`Sink::close`] returns.
 
+use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +19,9 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 16 * 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 128 * 1024;
+/// How long a batch waits for a pipe's reader: so often, so long.
+const MOMENTS: u32 = 100;
+const MOMENT: Duration = Duration::from_millis(10);
 /// How long `close` waits for a disk that does not answer.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -40,13 +44,17 @@ enum Message {
 struct Lost {
     queue_full: AtomicU64,
     not_written: AtomicU64,
+    /// Lines that were taken, and are neither written nor lost yet.
+    waiting: AtomicU64,
+    /// The file could not be opened anew: lines go to the old one, or nowhere.
+    stale: AtomicBool,
     /// A reopening for which the queue had no room: done with the next batch.
     reopen: AtomicBool,
 }
 
-/// Words for lines that were lost, if some were since it was last asked. Asked by the writer before it
-/// writes, so that the words cannot get lost in the queue that lost the lines.
-pub type LossNote = Box<dyn FnMut() -> Option<Vec<u8>> + Send>;
+/// Words for lines that were lost, if some were and it is time to say so; at the end (`true`) it is. Asked by
+/// the writer before it writes, so that the words cannot get lost in the queue that lost the lines.
+pub type LossNote = Box<dyn FnMut(bool) -> Option<Vec<u8>> + Send>;
 
 /// The way to a place. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -73,7 +81,8 @@ impl Sink {
         let (queue, messages) = sync_channel(QUEUE);
         let lost = Arc::new(Lost::default());
         let sink = Self { queue, lost: Arc::clone(&lost) };
-        let mut output = Output { target, file: None, torn: false, loss_note: loss_note(&sink) };
+        let mut output =
+            Output { target, file: None, torn: false, closing: false, loss_note: loss_note(&sink) };
         let opened = output.open();
         let counters = lost;
         let thread = std::thread::Builder::new()
@@ -84,7 +93,9 @@ impl Sink {
 
     /// Takes a line, with its line feed. Never waits.
     pub fn line(&self, line: Vec<u8>) {
+        self.lost.waiting.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send(Message::Line(line)).is_err() {
+            self.lost.waiting.fetch_sub(1, Ordering::Relaxed);
             self.lost.queue_full.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -94,6 +105,11 @@ impl Sink {
         if self.queue.try_send(Message::Reopen).is_err() {
             self.lost.reopen.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Whether the file could not be opened anew, and is tried again.
+    pub fn is_stale(&self) -> bool {
+        self.lost.stale.load(Ordering::Relaxed)
     }
 
     /// How many lines were lost so far: for a full queue, and for a disk that did not take them.
@@ -108,8 +124,15 @@ impl Writer {
         &self.sink
     }
 
-    /// Writes what is left, and ends. Gives up on a disk (or a reader) that does not answer.
-    pub fn close(self) {
+    /// Writes what is left, and ends. Gives up on a disk (or a reader) that does not answer; tells how many
+    /// lines it gave up.
+    pub fn close(self) -> u64 {
+        let lost = Arc::clone(&self.sink.lost);
+        self.finish();
+        lost.waiting.load(Ordering::Relaxed)
+    }
+
+    fn finish(self) {
         let (done, wait) = sync_channel(1);
         let deadline = Instant::now() + CLOSE_WITHIN;
         let mut message = Message::Close(done);
@@ -145,10 +168,11 @@ fn write_lines(messages: &Receiver<Message>, output: &mut Output, lost: &Lost) {
                 }
                 Message::Reopen => {
                     output.write(&mut batch, &mut lines, lost);
-                    output.reopen();
+                    output.reopen(lost);
                     next = messages.try_recv().ok();
                 }
                 Message::Close(done) => {
+                    output.closing = true;
                     output.write(&mut batch, &mut lines, lost);
                     // Whoever waits may have given up.
                     let _ = done.send(());
@@ -158,7 +182,7 @@ fn write_lines(messages: &Receiver<Message>, output: &mut Output, lost: &Lost) {
         }
         output.write(&mut batch, &mut lines, lost);
         if lost.reopen.swap(false, Ordering::Relaxed) {
-            output.reopen();
+            output.reopen(lost);
         }
     }
 }
@@ -167,6 +191,7 @@ struct Output {
     target: Target,
     file: Option<File>,
     loss_note: Option<LossNote>,
+    closing: bool,
     /// Whether the last write ended within a line.
     torn: bool,
 }
@@ -174,35 +199,60 @@ struct Output {
 impl Output {
     fn open(&mut self) -> io::Result<()> {
         if let Target::File(path) = &self.target {
-            let file = OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
+            // A pipe that nobody reads must not hold up the start, nor one that is full the writer for ever.
+            let flags = OFlag::O_NONBLOCK.bits();
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .read(true)
+                .mode(0o640)
+                .custom_flags(flags)
+                .open(path)?;
+            // Whoever wrote before may have been cut off within a line.
+            let meta = file.metadata()?;
+            let mut last = [b'\n'];
+            if meta.is_file() && meta.len() > 0 {
+                file.read_exact_at(&mut last, meta.len() - 1)?;
+            }
+            self.torn = last != [b'\n'];
             self.file = Some(file);
         }
         Ok(())
     }
 
-    /// Opens the file anew. Where that fails the old one is still good for lines.
-    fn reopen(&mut self) {
-        if self.open().is_ok() {
-            self.torn = false;
-        }
+    /// Opens the file anew. Where that fails the old one is still good for lines, and it is tried again with
+    /// the next ones.
+    fn reopen(&mut self, lost: &Lost) {
+        lost.stale.store(self.open().is_err(), Ordering::Relaxed);
     }
 
     fn write(&mut self, batch: &mut Vec<u8>, lines: &mut u64, lost: &Lost) {
-        if let Some(note) = self.loss_note.as_mut().and_then(|note| note()) {
+        if lost.stale.load(Ordering::Relaxed) {
+            self.reopen(lost);
+        }
+        let waited = *lines;
+        let closing = self.closing;
+        if let Some(note) = self.loss_note.as_mut().and_then(|note| note(closing)) {
             batch.splice(0..0, note);
             *lines += 1;
         }
         if batch.is_empty() {
+            lost.waiting.fetch_sub(waited, Ordering::Relaxed);
+            *lines = 0;
             return;
         }
         if let Err(written) = self.write_all(batch) {
             // Lines that got through whole are not lost.
             let through = batch.iter().take(written).filter(|b| **b == b'\n').count() as u64;
             lost.not_written.fetch_add(lines.saturating_sub(through), Ordering::Relaxed);
-            self.torn = written > 0 && batch.get(written - 1) != Some(&b'\n');
+            // Where nothing was written, what was torn before still is.
+            if written > 0 {
+                self.torn = batch.get(written - 1) != Some(&b'\n');
+            }
             // Perhaps the file is on a disk that has been unmounted: open it anew next time.
             self.file = None;
         }
+        lost.waiting.fetch_sub(waited, Ordering::Relaxed);
         batch.clear();
         *lines = 0;
     }
@@ -218,11 +268,17 @@ impl Output {
             return Err(0);
         }
         let mut written = 0;
+        let mut moments = MOMENTS;
         while let Some(rest) = batch.get(written..).filter(|rest| !rest.is_empty()) {
             match self.write_once(rest) {
                 Ok(0) => return Err(written),
                 Ok(n) => written += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // A pipe whose reader is slow gets a moment.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock && moments > 0 => {
+                    moments -= 1;
+                    std::thread::sleep(MOMENT);
+                }
                 Err(_) => return Err(written),
             }
         }
@@ -283,7 +339,7 @@ mod tests {
         let path = folder.path().join("log");
         let (writer, _) = Sink::start(Target::File(path.clone()), "test", |sink| {
             let (sink, mut said) = (sink.clone(), (0, 0));
-            Some(Box::new(move || {
+            Some(Box::new(move |_| {
                 let lost = sink.lost();
                 let note = format!("lost {}\n", lost.0 - said.0);
                 (lost != std::mem::replace(&mut said, lost)).then(|| note.into_bytes())
@@ -301,6 +357,32 @@ mod tests {
         let said: u64 = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum();
         let written = text.lines().filter(|line| *line == "line").count() as u64;
         assert_eq!((said, written + said), (sink.lost().0, sent));
+    }
+
+    #[test]
+    fn a_line_that_was_cut_off_is_ended_before_the_next() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        std::fs::write(&path, "whole\ncut").unwrap();
+        let (writer, _) = Sink::start(Target::File(path.clone()), "test", |_| None).unwrap();
+        writer.sink().line(b"next\n".to_vec());
+        assert_eq!(writer.close(), 0);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ncut\nnext\n");
+    }
+
+    #[test]
+    fn a_pipe_without_a_reader_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let (writer, _) = Sink::start(Target::File(path), "test", |_| None).unwrap();
+        for _ in 0..100_000 {
+            writer.sink().line(vec![b'x'; 100]);
+        }
+        let sink = writer.sink().clone();
+        let given_up = writer.close();
+        let (queue_full, not_written) = sink.lost();
+        assert!(given_up + queue_full + not_written > 0, "a pipe does not hold 10 MB");
     }
 
     #[test]
