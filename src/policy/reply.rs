@@ -81,10 +81,7 @@ fn words(refusal: Refusal<'_>) -> String {
 /// ` with at least 168 bits`: what one who came in the clear has to bring.
 fn needed(requirement: &Requirement) -> String {
     let mut parts = Vec::new();
-    parts.extend(requirement.min_bits.filter(|&bits| bits > 0).map(|bits| {
-        let plural = if bits == 1 { "" } else { "s" };
-        format!("at least {bits} bit{plural}")
-    }));
+    parts.extend(requirement.min_bits.filter(|&bits| bits > 0).map(|bits| format!("at least {bits} bits")));
     parts.extend(requirement.min_version.map(|version| format!("{version} or newer")));
     let certificate = requirement.verify
         || requirement.cn.is_some()
