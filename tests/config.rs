@@ -109,3 +109,32 @@ fn the_sample_policys_examples_are_sound_and_its_defaults_are_the_defaults() {
     assert_ne!(fingerprint(&all), fingerprint(&text));
     assert!(all.matches("[[rule]]").count() >= 2, "examples of rules are to be in it");
 }
+
+/// A setting of the unit.
+fn unit(name: &str) -> String {
+    let unit = fs::read_to_string(source("config/encr-milter.service")).unwrap();
+    let line = unit.lines().find_map(|line| line.strip_prefix(&format!("{name}=")));
+    line.unwrap_or_else(|| panic!("the unit has no {name}")).to_owned()
+}
+
+#[test]
+fn the_unit_and_the_daemons_defaults_agree() {
+    let command = unit("ExecStart");
+    assert_eq!(command, format!("/usr/bin/encr-milter run -c {}", daemon_file::DEFAULT_PATH));
+
+    // The folders that the unit makes are those that the defaults and the sample name.
+    let daemon = daemon_file::read(&source("config/encr-milter.toml")).daemon.unwrap();
+    let folder = |root: &str, name: &str| Path::new(root).join(unit(name));
+    assert_eq!(daemon.state, folder("/var/lib", "StateDirectory"));
+    assert_eq!(daemon.decisions.unwrap().parent().unwrap(), folder("/var/log", "LogsDirectory"));
+    let listen = daemon.listen.first().unwrap().to_string();
+    let socket = Path::new(listen.strip_prefix("unix:").unwrap());
+    assert_eq!(socket.parent().unwrap(), folder("/run", "RuntimeDirectory"));
+    // sendmail refuses a socket in a folder that a group or everybody may write to.
+    assert_eq!(unit("RuntimeDirectoryMode"), "0755");
+
+    let stop: u64 = unit("TimeoutStopSec").trim_end_matches('s').parse().unwrap();
+    assert!(stop > daemon.drain.as_secs(), "systemd would cut the drain off");
+    let descriptors: usize = unit("LimitNOFILE").parse().unwrap();
+    assert!(descriptors > daemon.max_connections);
+}
