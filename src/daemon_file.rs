@@ -7,7 +7,7 @@ use crate::listener::{Address, Ownership};
 use crate::policy_file::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
-use crate::telemetry::log::{Format, LEVELS};
+use crate::telemetry::log::{Format, LEVELS, with_causes};
 use crate::telemetry::sink::Target;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -244,7 +244,7 @@ fn milter(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, daemon: &mut DaemonFile)
         && let Some(value) = fields.get("socket-user").or_else(|| fields.get("socket-group"))
     {
         let at = walk.place(value.span());
-        walk.tell(Diagnostic::error("unknown-name", error.to_string()).at(at));
+        walk.tell(Diagnostic::error("unknown-name", with_causes(&error)).at(at));
     }
 }
 

@@ -149,9 +149,9 @@ pub enum BindError {
         "giving the socket to socket-user or socket-group: {0}; the daemon must be a member of that group \
          (SupplementaryGroups= in its unit), and only root may give it to another user"
     )]
-    Give(#[source] io::Error),
+    Give(io::Error),
     /// The system's answer.
-    #[error("{0}: {1}")]
+    #[error("{0}")]
     Io(&'static str, #[source] io::Error),
 }
 

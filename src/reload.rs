@@ -211,8 +211,9 @@ impl Worker {
         let mut settle = Settle::default();
         // A SIGHUP that came while a file was being written is answered when it is closed.
         let mut hangup = false;
-        self.rewatch();
-        if self.changed() {
+        let now = self.signature();
+        self.rewatch(&now);
+        if now != self.loaded {
             settle.changed(Instant::now(), Change::Unseen);
         }
         loop {
@@ -227,8 +228,9 @@ impl Worker {
                 Ok(Trigger(Why::Stop)) | Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     if settle.due().is_none() {
-                        self.rewatch();
-                        if self.changed() || self.config_changed() {
+                        let now = self.signature();
+                        self.rewatch(&now);
+                        if now != self.loaded || self.config_changed() {
                             settle.changed(Instant::now(), Change::Unseen);
                         }
                     }
@@ -272,9 +274,9 @@ impl Worker {
         self.signature() != self.loaded
     }
 
-    fn rewatch(&mut self) {
-        let mut paths = self.signature().paths();
-        paths.extend(self.lists.iter().cloned());
+    /// Watches where these files lie, and the daemon's own.
+    fn rewatch(&mut self, files: &Signature) {
+        let mut paths = files.paths();
         paths.push(self.config_path.clone());
         self.watch.update(&paths, &self.daemon.policy.patterns);
     }
@@ -286,7 +288,8 @@ impl Worker {
                 self.loaded = origin.signature;
                 self.lists = origin.lists;
                 // First, so that an edit that follows on the heels of this one is seen at once.
-                self.rewatch();
+                let now = self.loaded.clone();
+                self.rewatch(&now);
                 self.put_in_force(loaded);
                 true
             }

@@ -182,11 +182,7 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
     let outputs = outputs.close_decisions();
     match &result {
         Ok(()) => tracing::info!("stopped"),
-        Err(error) => {
-            let source =
-                std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
-            tracing::error!("not started: {error}{source}");
-        }
+        Err(error) => tracing::error!("not started: {}", log::with_causes(error)),
     }
     outputs.close();
     result

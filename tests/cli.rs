@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use support::daemon::{PROGRAM, run};
+use support::daemon::{PROGRAM, piped, run};
 use support::until;
 
 const SOUND: &str = "version = 1\n[[rule]]\nname = \"partner\"\nclient = [\"partner.example\", \"192.0.2.0/24\"]\nobserve = { min-bits = 256 }\nenforce = { min-bits = 128 }\n";
@@ -381,13 +381,7 @@ fn a_line_that_is_no_record_is_answered_as_such_and_the_rest_goes_on() {
 fn a_reader_that_has_enough_is_no_error() {
     let folder = folder(&[("p.toml", SOUND.as_bytes())]);
     let policy = path_of(&folder, "p.toml");
-    let mut child = Command::new(PROGRAM)
-        .args(["explain", "--batch", "--policy", &policy])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = piped(&["explain", "--batch", "--policy", &policy]);
     let mut stdin = child.stdin.take().unwrap();
     let feeding = std::thread::spawn(move || {
         // Until nobody reads any more: without an end of its own.

@@ -3,6 +3,7 @@
 use super::{colour, complain, exit};
 use crate::daemon_file::{self, DEFAULT_PATH};
 use crate::service::{self, StartError};
+use crate::telemetry::log::with_causes;
 use crate::telemetry::sink::Target;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -37,8 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
             };
             // Where the log goes to standard error, it has said so already.
             if daemon.output != Target::Stderr {
-                let source = std::error::Error::source(&error).map(|source| format!(": {source}"));
-                complain(&format!("not started: {error}{}", source.unwrap_or_default()));
+                complain(&format!("not started: {}", with_causes(&error)));
             }
             code
         }

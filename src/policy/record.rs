@@ -161,13 +161,12 @@ fn lenient_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16
     enum Bits<'a> {
         Number(u64),
         Text(#[serde(borrow)] Cow<'a, str>),
-        Other(serde::de::IgnoredAny),
     }
-    Ok(match Bits::deserialize(deserializer)? {
+    let told: Option<Bits<'_>> = lenient(deserializer)?;
+    Ok(told.and_then(|told| match told {
         Bits::Number(bits) => u16::try_from(bits).ok().filter(|&bits| bits <= MAX_BITS),
         Bits::Text(text) => parse_bits(&text),
-        Bits::Other(_) => None,
-    })
+    }))
 }
 
 fn key_text(key: Key<'_>) -> Cow<'_, str> {

@@ -468,13 +468,10 @@ fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<Stri
     if local.is_empty() {
         return Err(("no local part".to_owned(), Some(format!("write `{host}` for the whole domain"))));
     }
-    let local = plain_address(local);
-    if text
-        .rsplit_once('@')
-        .is_some_and(|(written, _)| !written.starts_with('"') && written.contains(['@', ' ']))
-    {
+    if !local.starts_with('"') && local.contains(['@', ' ']) {
         return Err(("a local part with a blank or `@` that is not quoted".to_owned(), None));
     }
+    let local = plain_address(local);
     if local.len() > 64 {
         return Err(("a local part of more than 64 characters".to_owned(), None));
     }

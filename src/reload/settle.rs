@@ -31,7 +31,7 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Settle {
     burst: Option<Burst>,
-    /// Files that are open for writing. They stay so across bursts.
+    /// Files that are open for writing.
     writing: BTreeSet<PathBuf>,
 }
 

@@ -5,6 +5,7 @@
 use super::sink::Sink;
 use crate::policy::record::{OneLine, Value};
 use serde::ser::{SerializeMap, Serializer};
+use std::error::Error;
 use std::fmt::{self, Write};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -111,6 +112,18 @@ fn json(now: jiff::Timestamp, level: Level, fields: &Fields) -> Vec<u8> {
     line
 }
 
+/// An error and what lies behind it, in one line.
+pub fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        // Writing to a String cannot fail.
+        let _ = write!(text, ": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -135,14 +148,8 @@ impl Visit for Fields {
         }
     }
 
-    fn record_error(&mut self, field: &Field, value: &(dyn std::error::Error + 'static)) {
-        let mut text = value.to_string();
-        let mut source = value.source();
-        while let Some(cause) = source {
-            let _ = write!(text, ": {cause}");
-            source = cause.source();
-        }
-        self.others.push((field.name(), text));
+    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
+        self.others.push((field.name(), with_causes(value)));
     }
 }
 

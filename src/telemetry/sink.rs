@@ -1,8 +1,9 @@
 //! A place that lines go to: standard error or a file, written by a thread of its own.
 //!
 //! Promises: [`Sink::line`] never waits. A line that finds the queue full, or that the disk does not take,
-//! is lost and counted, and the writer itself says so where it can write again; a full disk or a missing folder is tried again with every batch, so that lines flow
-//! again as soon as they can. Every line that was taken is written before [`Sink::close`] returns.
+//! is lost and counted, and the writer itself says so where it can write again; a full disk or a missing
+//! folder is tried again with every batch, so that lines flow again as soon as they can. Every line that was
+//! taken is written before [`Writer::close`] returns, or counted among those that it gave up.
 
 use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
@@ -40,8 +41,9 @@ enum Message {
     Close(SyncSender<()>),
 }
 
+/// What the two ends of a queue share.
 #[derive(Debug, Default)]
-struct Lost {
+struct State {
     queue_full: AtomicU64,
     not_written: AtomicU64,
     /// Lines that were taken, and are neither written nor lost yet.
@@ -60,7 +62,7 @@ pub type LossNote = Box<dyn FnMut(bool) -> Option<Vec<u8>> + Send>;
 #[derive(Clone, Debug)]
 pub struct Sink {
     queue: SyncSender<Message>,
-    lost: Arc<Lost>,
+    state: Arc<State>,
 }
 
 /// The thread that writes.
@@ -79,42 +81,41 @@ impl Sink {
         loss_note: impl FnOnce(&Self) -> Option<LossNote>,
     ) -> io::Result<(Writer, io::Result<()>)> {
         let (queue, messages) = sync_channel(QUEUE);
-        let lost = Arc::new(Lost::default());
-        let sink = Self { queue, lost: Arc::clone(&lost) };
+        let state = Arc::new(State::default());
+        let sink = Self { queue, state: Arc::clone(&state) };
         let mut output =
             Output { target, file: None, torn: false, closing: false, loss_note: loss_note(&sink) };
         let opened = output.open();
-        let counters = lost;
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || write_lines(&messages, &mut output, &counters))?;
+            .spawn(move || write_lines(&messages, &mut output, &state))?;
         Ok((Writer { sink, thread }, opened))
     }
 
     /// Takes a line, with its line feed. Never waits.
     pub fn line(&self, line: Vec<u8>) {
-        self.lost.waiting.fetch_add(1, Ordering::Relaxed);
+        self.state.waiting.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send(Message::Line(line)).is_err() {
-            self.lost.waiting.fetch_sub(1, Ordering::Relaxed);
-            self.lost.queue_full.fetch_add(1, Ordering::Relaxed);
+            self.state.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.state.queue_full.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Opens the file anew, after all lines that were taken before: it has been moved away.
     pub fn reopen(&self) {
         if self.queue.try_send(Message::Reopen).is_err() {
-            self.lost.reopen.store(true, Ordering::Relaxed);
+            self.state.reopen.store(true, Ordering::Relaxed);
         }
     }
 
     /// Whether the file could not be opened anew, and is tried again.
     pub fn is_stale(&self) -> bool {
-        self.lost.stale.load(Ordering::Relaxed)
+        self.state.stale.load(Ordering::Relaxed)
     }
 
     /// How many lines were lost so far: for a full queue, and for a disk that did not take them.
     pub fn lost(&self) -> (u64, u64) {
-        (self.lost.queue_full.load(Ordering::Relaxed), self.lost.not_written.load(Ordering::Relaxed))
+        (self.state.queue_full.load(Ordering::Relaxed), self.state.not_written.load(Ordering::Relaxed))
     }
 }
 
@@ -127,9 +128,9 @@ impl Writer {
     /// Writes what is left, and ends. Gives up on a disk (or a reader) that does not answer; tells how many
     /// lines it gave up.
     pub fn close(self) -> u64 {
-        let lost = Arc::clone(&self.sink.lost);
+        let state = Arc::clone(&self.sink.state);
         self.finish();
-        lost.waiting.load(Ordering::Relaxed)
+        state.waiting.load(Ordering::Relaxed)
     }
 
     fn finish(self) {
@@ -152,7 +153,7 @@ impl Writer {
     }
 }
 
-fn write_lines(messages: &Receiver<Message>, output: &mut Output, lost: &Lost) {
+fn write_lines(messages: &Receiver<Message>, output: &mut Output, state: &State) {
     let mut batch = Vec::with_capacity(BATCH);
     while let Ok(first) = messages.recv() {
         let mut next = Some(first);
@@ -167,22 +168,22 @@ fn write_lines(messages: &Receiver<Message>, output: &mut Output, lost: &Lost) {
                     }
                 }
                 Message::Reopen => {
-                    output.write(&mut batch, &mut lines, lost);
-                    output.reopen(lost);
+                    output.write(&mut batch, &mut lines, state);
+                    output.reopen(state);
                     next = messages.try_recv().ok();
                 }
                 Message::Close(done) => {
                     output.closing = true;
-                    output.write(&mut batch, &mut lines, lost);
+                    output.write(&mut batch, &mut lines, state);
                     // Whoever waits may have given up.
                     let _ = done.send(());
                     return;
                 }
             }
         }
-        output.write(&mut batch, &mut lines, lost);
-        if lost.reopen.swap(false, Ordering::Relaxed) {
-            output.reopen(lost);
+        output.write(&mut batch, &mut lines, state);
+        if state.reopen.swap(false, Ordering::Relaxed) {
+            output.reopen(state);
         }
     }
 }
@@ -222,13 +223,13 @@ impl Output {
 
     /// Opens the file anew. Where that fails the old one is still good for lines, and it is tried again with
     /// the next ones.
-    fn reopen(&mut self, lost: &Lost) {
-        lost.stale.store(self.open().is_err(), Ordering::Relaxed);
+    fn reopen(&mut self, state: &State) {
+        state.stale.store(self.open().is_err(), Ordering::Relaxed);
     }
 
-    fn write(&mut self, batch: &mut Vec<u8>, lines: &mut u64, lost: &Lost) {
-        if lost.stale.load(Ordering::Relaxed) {
-            self.reopen(lost);
+    fn write(&mut self, batch: &mut Vec<u8>, lines: &mut u64, state: &State) {
+        if state.stale.load(Ordering::Relaxed) {
+            self.reopen(state);
         }
         let waited = *lines;
         let closing = self.closing;
@@ -237,14 +238,14 @@ impl Output {
             *lines += 1;
         }
         if batch.is_empty() {
-            lost.waiting.fetch_sub(waited, Ordering::Relaxed);
+            state.waiting.fetch_sub(waited, Ordering::Relaxed);
             *lines = 0;
             return;
         }
         if let Err(written) = self.write_all(batch) {
             // Lines that got through whole are not lost.
             let through = batch.iter().take(written).filter(|b| **b == b'\n').count() as u64;
-            lost.not_written.fetch_add(lines.saturating_sub(through), Ordering::Relaxed);
+            state.not_written.fetch_add(lines.saturating_sub(through), Ordering::Relaxed);
             // Where nothing was written, what was torn before still is.
             if written > 0 {
                 self.torn = batch.get(written - 1) != Some(&b'\n');
@@ -252,7 +253,7 @@ impl Output {
             // Perhaps the file is on a disk that has been unmounted: open it anew next time.
             self.file = None;
         }
-        lost.waiting.fetch_sub(waited, Ordering::Relaxed);
+        state.waiting.fetch_sub(waited, Ordering::Relaxed);
         batch.clear();
         *lines = 0;
     }

@@ -231,15 +231,20 @@ impl Drop for Daemon<'_> {
     }
 }
 
-/// Runs a command of the program to its end, with this on its standard input.
-pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new(PROGRAM)
+/// Starts a command of the program, its three streams in our hands.
+pub(crate) fn piped(arguments: &[&str]) -> Child {
+    Command::new(PROGRAM)
         .args(arguments)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs a command of the program to its end, with this on its standard input.
+pub(crate) fn run(arguments: &[&str], input: &[u8]) -> Output {
+    let mut child = piped(arguments);
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     // Beside reading: both pipes are short.
