@@ -8,8 +8,10 @@
     reason = "this is how a test program without the standard harness says what is wrong"
 )]
 
+mod access_live;
 mod promptness;
 mod rig;
+mod rulesets;
 mod samples;
 mod selftest;
 mod storm;
@@ -63,6 +65,13 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("sample-passing".to_owned(), Box::new(samples::passing)));
     of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
+    of_rust.push(("access-map-live".to_owned(), Box::new(access_live::same_outcomes)));
+    of_rust.push(("rulesets-odd".to_owned(), Box::new(rulesets::odd_rules)));
+    of_rust.push(("rulesets-client".to_owned(), Box::new(rulesets::client)));
+    of_rust.push(("rulesets-server".to_owned(), Box::new(rulesets::server)));
+    of_rust.push(("rulesets-rcpt".to_owned(), Box::new(rulesets::rcpt)));
+    of_rust.push(("rulesets-perm-err".to_owned(), Box::new(rulesets::perm_err)));
+    of_rust.push(("rulesets-round-trip".to_owned(), Box::new(rulesets::round_trip)));
     let of_rust = of_rust.into_iter().map(|(name, test)| {
         let rig = rig.clone();
         Trial::test(name, move || Ok(test(present(rig.as_deref())?)?))

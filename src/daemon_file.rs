@@ -3,8 +3,8 @@
 //! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
 //! from the folder of the file; a mistake is told as in a policy.
 
+use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
 use crate::listener::{Address, Ownership};
-use crate::policy_file::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
 use crate::telemetry::log::{Format, LEVELS, with_causes};

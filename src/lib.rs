@@ -3,16 +3,19 @@
 //! The map of the crate. Dependencies point one way; `tests/architecture.rs` holds it to that.
 //!
 //! ```text
-//! main → cli → service → {milter, reload} → daemon_file → {telemetry, listener, policy_file, snapshot} → policy
+//! main → cli → service → {milter, reload} → daemon_file → {telemetry, listener, policy_file, sendmail, snapshot}
+//!                                                                             → {policy, diagnostics}
 //! ```
 
 pub mod cli;
 pub mod daemon_file;
+pub mod diagnostics;
 pub mod listener;
 pub mod milter;
 pub mod policy;
 pub mod policy_file;
 pub mod reload;
+pub mod sendmail;
 pub mod service;
 pub mod snapshot;
 pub mod telemetry;

@@ -13,9 +13,9 @@ mod settle;
 mod watch;
 
 use crate::daemon_file::{self, DaemonFile, PolicyFiles};
+use crate::diagnostics::Severity;
 use crate::policy::rule::Mode;
 use crate::policy::{Day, Policy};
-use crate::policy_file::diagnostics::Severity;
 use crate::policy_file::diff::diff;
 use crate::policy_file::load::{Disk, Loaded, load};
 use crate::snapshot::SnapshotCell;

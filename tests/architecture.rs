@@ -16,13 +16,15 @@ use std::path::{Path, PathBuf};
 /// What each module at the top may use of the others.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("policy", &[]),
-    ("policy_file", &["policy"]),
+    ("diagnostics", &[]),
+    ("policy_file", &["policy", "diagnostics"]),
+    ("sendmail", &["policy", "diagnostics"]),
     ("snapshot", &["policy"]),
     ("listener", &[]),
     ("telemetry", &["policy"]),
     ("milter", &["policy", "listener"]),
-    ("daemon_file", &["listener", "policy_file", "telemetry", "policy"]),
-    ("reload", &["daemon_file", "policy", "policy_file", "snapshot", "telemetry"]),
+    ("daemon_file", &["listener", "policy_file", "telemetry", "policy", "diagnostics"]),
+    ("reload", &["daemon_file", "policy", "policy_file", "snapshot", "telemetry", "diagnostics"]),
     (
         "service",
         &["policy", "policy_file", "snapshot", "listener", "telemetry", "milter", "daemon_file", "reload"],
@@ -31,7 +33,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "cli",
         &[
             "policy",
+            "diagnostics",
             "policy_file",
+            "sendmail",
             "snapshot",
             "listener",
             "telemetry",

@@ -12,23 +12,12 @@ use serde_json::{Value, json};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use support::daemon::{PROGRAM, piped, run};
+use support::data::{code, in_data, is_as_in, stderr, stdout, tells_what_was_shown};
 use support::until;
 
 const SOUND: &str = "version = 1\n[[rule]]\nname = \"partner\"\nclient = [\"partner.example\", \"192.0.2.0/24\"]\nobserve = { min-bits = 256 }\nenforce = { min-bits = 128 }\n";
-
-fn stdout(output: &Output) -> &str {
-    std::str::from_utf8(&output.stdout).unwrap()
-}
-
-fn stderr(output: &Output) -> &str {
-    std::str::from_utf8(&output.stderr).unwrap()
-}
-
-fn code(output: &Output) -> i32 {
-    output.status.code().expect("ended by a signal")
-}
 
 /// A folder with these files.
 fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
@@ -48,26 +37,11 @@ fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-/// Runs the program beside the files in `data/`, so that what it shows names no folder of this machine.
-fn in_data(arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).args(arguments).current_dir(source("tests/data")).output().unwrap()
-}
-
-/// Compares with a reference text, or writes it.
-fn is_as_in(reference: &str, shown: &str) {
-    let path = source("tests/data").join(reference);
-    if std::env::var_os("UPDATE_REFERENCES").is_some() {
-        fs::write(&path, shown).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(shown, expected, "not as in {}", path.display());
-}
-
 // ---- check ---------------------------------------------------------------------------------------------
 
 #[test]
 fn check_shows_all_mistakes_at_once_with_line_caret_and_hint() {
-    let output = in_data(&["check", "--policy", "broken.toml"]);
+    let output = in_data(&["check", "--policy", "broken.toml"], b"");
     assert_eq!(code(&output), 78);
     assert_eq!(stdout(&output), "");
     is_as_in("broken.txt", stderr(&output));
@@ -77,27 +51,12 @@ fn check_shows_all_mistakes_at_once_with_line_caret_and_hint() {
 
 #[test]
 fn check_tells_a_script_the_same() {
-    let output = in_data(&["check", "--policy", "broken.toml", "--json"]);
+    let output = in_data(&["check", "--policy", "broken.toml", "--json"], b"");
     assert_eq!((code(&output), stderr(&output)), (78, ""));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let shown = fs::read_to_string(source("tests/data/broken.txt")).unwrap();
-    let diagnostics = report["diagnostics"].as_array().unwrap();
     assert_eq!(report["ok"], false);
-    assert_eq!(diagnostics.len(), shown.matches("--> broken.toml:").count());
-    for diagnostic in diagnostics {
-        let text = |name: &str| diagnostic[name].as_str().unwrap_or_default();
-        let head = format!("{}[{}]: {}\n", text("severity"), text("code"), text("message"));
-        let place = format!("--> {}:{}:{}\n", text("file"), diagnostic["line"], diagnostic["column"]);
-        assert!(
-            shown.contains(&head) && shown.contains(&place) && shown.contains(text("hint")),
-            "{diagnostic}"
-        );
-    }
-    let errors = diagnostics.iter().filter(|diagnostic| diagnostic["severity"] == "error").count();
-    assert_eq!(
-        (&report["errors"], &report["warnings"]),
-        (&json!(errors), &json!(diagnostics.len() - errors))
-    );
+    tells_what_was_shown(&report, &shown, "broken.toml");
 }
 
 #[test]
@@ -198,55 +157,64 @@ fn check_of_a_daemon_file_includes_its_policy() {
 
 #[test]
 fn explain_shows_the_decision_and_the_keys_that_were_tried() {
-    let output = in_data(&[
-        "explain",
-        "--policy",
-        "whole.toml",
-        "--ts",
-        "2026-11-18T12:00:00Z",
-        "--client-name",
-        "MX.Partner.Example",
-        "--client-addr",
-        "192.0.2.7",
-        "--cipher-bits",
-        "128",
-        "--tls-version",
-        "TLSv1.3",
-        "--sender",
-        "boss@partner.example",
-        "--recipient",
-        "u@hr.example",
-    ]);
+    let output = in_data(
+        &[
+            "explain",
+            "--policy",
+            "whole.toml",
+            "--ts",
+            "2026-11-18T12:00:00Z",
+            "--client-name",
+            "MX.Partner.Example",
+            "--client-addr",
+            "192.0.2.7",
+            "--cipher-bits",
+            "128",
+            "--tls-version",
+            "TLSv1.3",
+            "--sender",
+            "boss@partner.example",
+            "--recipient",
+            "u@hr.example",
+        ],
+        b"",
+    );
     assert_eq!((code(&output), stderr(&output)), (0, ""));
     is_as_in("explain.txt", stdout(&output));
     // The same on the day that a mode is in force from.
-    let later = in_data(&[
-        "explain",
-        "--policy",
-        "whole.toml",
-        "--ts",
-        "2027-01-15T00:00:00Z",
-        "--client-name",
-        "mx.partner.example",
-    ]);
+    let later = in_data(
+        &[
+            "explain",
+            "--policy",
+            "whole.toml",
+            "--ts",
+            "2027-01-15T00:00:00Z",
+            "--client-name",
+            "mx.partner.example",
+        ],
+        b"",
+    );
     assert_eq!(code(&later), 0);
     is_as_in("explain-assumed.txt", stdout(&later));
 }
 
 #[test]
 fn explain_tells_a_script_the_record_and_the_keys() {
-    let output = in_data(&[
-        "explain",
-        "--policy",
-        "whole.toml",
-        "--json",
-        "--ts",
-        "2026-11-18T12:00:00Z",
-        "--client-addr",
-        "198.51.100.7",
-        "--cipher-bits",
-        "0",
-    ]);
+    let output = in_data(
+        &[
+            "explain",
+            "--policy",
+            "whole.toml",
+            "--json",
+            "--ts",
+            "2026-11-18T12:00:00Z",
+            "--client-addr",
+            "198.51.100.7",
+            "--cipher-bits",
+            "0",
+        ],
+        b"",
+    );
     assert_eq!(code(&output), 0);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     for (field, expected) in [
@@ -297,7 +265,7 @@ fn explain_takes_what_it_is_given_to_the_letter() {
 
 #[test]
 fn explain_needs_a_policy_that_is_sound() {
-    let output = in_data(&["explain", "--policy", "broken.toml", "--client-addr", "192.0.2.7"]);
+    let output = in_data(&["explain", "--policy", "broken.toml", "--client-addr", "192.0.2.7"], b"");
     assert_eq!((code(&output), stdout(&output)), (78, ""));
     assert!(stderr(&output).contains("broken.toml:"), "{}", stderr(&output));
     assert!(stderr(&output).contains("encr-milter: the policy is wrong: "), "{}", stderr(&output));

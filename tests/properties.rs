@@ -30,13 +30,15 @@ fn today() -> Day {
     Day::of_unix_seconds(NOW.as_second())
 }
 
-const CLIENTS: [&str; 8] = [
+const CLIENTS: [&str; 10] = [
     "partner.example",
     "mx.partner.example",
     "example",
     "192.0.2.0/24",
     "192.0.2.7",
     "2001:db8::/32",
+    "[192.0.2.0/24]",
+    "[2001:db8::/32]",
     "b\u{fc}cher.example",
     "*",
 ];
@@ -48,19 +50,25 @@ fn demand() -> impl Strategy<Value = String> {
     let bits = proptest::option::of(select(vec![0u16, 1, 56, 112, 128, 168, 256, 1024]));
     let version = proptest::option::of(select(vec!["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]));
     let verify = proptest::option::weighted(0.2, Just(true));
-    let cn = proptest::option::weighted(0.15, select(vec!["true", "\"mx.partner.example\"", "\"100% (x)\""]));
+    let cn = proptest::option::weighted(
+        0.15,
+        select(vec!["true", "\"mx.partner.example\"", "\"100% (x)\"", "[]"]),
+    );
     let subject = proptest::option::weighted(0.1, select(vec!["/CN=mx", "/O=\u{c9}%s/CN=(x)"]));
-    let issuer = proptest::option::weighted(0.1, Just("/CN=Rig+20CA"));
+    let issuer =
+        proptest::option::weighted(0.1, select(vec!["\"/CN=Rig+20CA\"", "[\"/CN=X\", \"/CN=Rig CA\"]"]));
+    let handshake = proptest::option::weighted(0.1, Just("true"));
     let from = proptest::option::weighted(0.15, select(vec!["2020-01-01", "2026-11-18", "2026-11-19"]));
-    (bits, version, verify, cn, subject, issuer, from).prop_map(
-        |(bits, version, verify, cn, subject, issuer, from)| {
+    (bits, version, verify, cn, subject, issuer, handshake, from).prop_map(
+        |(bits, version, verify, cn, subject, issuer, handshake, from)| {
             let mut parts = Vec::new();
             parts.extend(bits.map(|bits| format!("min-bits = {bits}")));
             parts.extend(version.map(|version| format!("min-version = \"{version}\"")));
             parts.extend(verify.map(|verify| format!("verify = {verify}")));
             parts.extend(cn.map(|cn| format!("cn = {cn}")));
             parts.extend(subject.map(|subject| format!("cert-subject = \"{subject}\"")));
-            parts.extend(issuer.map(|issuer| format!("cert-issuer = \"{issuer}\"")));
+            parts.extend(issuer.map(|issuer| format!("cert-issuer = {issuer}")));
+            parts.extend(handshake.map(|handshake| format!("handshake = {handshake}")));
             if parts.is_empty() {
                 parts.push("min-bits = 128".to_owned());
             }
@@ -75,6 +83,7 @@ struct RuleText {
     modes: [Option<String>; 3],
     percent: Option<u8>,
     exempt: bool,
+    skip: bool,
 }
 
 fn rule_text() -> impl Strategy<Value = RuleText> {
@@ -83,7 +92,7 @@ fn rule_text() -> impl Strategy<Value = RuleText> {
         |(observe, soft_fail, enforce, percent, luck)| {
             let modes = [observe, soft_fail, enforce];
             let exempt = luck < 30 || modes.iter().all(Option::is_none);
-            RuleText { modes, percent, exempt }
+            RuleText { modes, percent, exempt, skip: luck > 235 }
         },
     )
 }
@@ -120,6 +129,10 @@ fn policy_text(allowed: &'static [&'static str]) -> impl Strategy<Value = String
                 if !keyed {
                     // A rule needs a key; this one is nobody's.
                     writeln!(text, "server = [\"host{n}.test\"]").unwrap();
+                }
+                if rule.skip {
+                    writeln!(text, "skip = true").unwrap();
+                    continue;
                 }
                 let mut modes = 0;
                 for (mode, demand) in MODES.iter().zip(&rule.modes) {

@@ -14,6 +14,7 @@ pub(crate) mod namespace;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;
 pub(crate) mod syslog;
+pub(crate) mod tool;
 pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};

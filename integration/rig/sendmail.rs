@@ -4,15 +4,15 @@
 //! Must not: deliver mail (see sendmail.mc).
 
 use std::fs;
-use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use serde::Deserialize;
 
 use super::smtp::Client;
+use super::tool::run;
 use super::{Result, Rig, listening, wait};
 
 /// Who may authenticate, with PLAIN.
@@ -169,22 +169,4 @@ fn filters(options: &Options) -> String {
     };
     let filters = (0..).zip(&options.attach).map(filter);
     filters.chain(options.mc.iter().map(|line| format!("{line}\n"))).collect::<Vec<_>>().concat()
-}
-
-/// Runs a tool to its end, with this on its standard input.
-fn run(command: &mut Command, input: &str) -> Result<Output> {
-    let mut start = || -> std::io::Result<Output> {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        if let Some(mut stdin) = child.stdin.take() {
-            stdin.write_all(input.as_bytes())?;
-        }
-        child.wait_with_output()
-    };
-    let output = start().map_err(|e| format!("{}: {e}", command.get_program().display()))?;
-    if output.status.success() {
-        return Ok(output);
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{}: {}: {said}", command.get_program().display(), output.status))
 }

@@ -2,8 +2,8 @@
 
 use super::{colour, exit};
 use crate::daemon_file;
+use crate::diagnostics::{DiagnosticRecord, Diagnostics, Sources};
 use crate::policy::Day;
-use crate::policy_file::diagnostics::{DiagnosticRecord, Diagnostics, Sources};
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use serde::Serialize;
 use std::io::{self, Write};

@@ -5,6 +5,7 @@ use crate::policy::Policy;
 use crate::policy::decide::{Decision, decide, tried};
 use crate::policy::facts::{Direction, Facts};
 use crate::policy::record::Record;
+use crate::policy::rule::Standing;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use serde::Serialize;
 use std::borrow::Cow;
@@ -195,6 +196,12 @@ struct TriedRecord<'a> {
     /// Whether that rule is in force on the day.
     #[serde(skip_serializing_if = "Option::is_none")]
     in_force: Option<bool>,
+    /// Whether it ends the search among keys of this kind.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    skips: bool,
+    /// The kind of key, counted from 0.
+    #[serde(skip)]
+    kind: usize,
 }
 
 fn one(
@@ -217,7 +224,9 @@ fn one(
                 side: side.as_str(),
                 key: tried.key,
                 rule: rule.map(|rule| rule.name.as_str()),
-                in_force: rule.map(|rule| rule.in_force(day)),
+                in_force: rule.map(|rule| rule.standing(day) != Standing::Absent),
+                skips: rule.is_some_and(|rule| rule.skip),
+                kind: tried.kind,
             }
         })
         .collect();
@@ -263,11 +272,16 @@ fn picture(
         return writeln!(out, "tried        no key: [exempt] settles it");
     }
     let mut settled: Vec<&str> = Vec::new();
+    let mut skipped = None;
     for tried in keys {
         // Once a side has its rule, the rest is what would have been tried.
-        let before = settled.contains(&tried.side);
+        let before = settled.contains(&tried.side) || skipped == Some((tried.side, tried.kind));
         let what = match (tried.rule, tried.in_force) {
             (Some(rule), _) if before => format!("rule {rule}, not reached: a key above is more specific"),
+            (Some(rule), _) if tried.skips => {
+                skipped = Some((tried.side, tried.kind));
+                format!("rule {rule}, skips to the next kind of key")
+            }
             (Some(rule), Some(true)) => {
                 settled.push(tried.side);
                 format!("rule {rule}  <- applies")

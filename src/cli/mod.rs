@@ -1,5 +1,6 @@
 //! The commands: arguments to an exit code. One file per command.
 
+mod access;
 mod check;
 mod explain;
 mod run;
@@ -16,7 +17,9 @@ pub(crate) mod exit {
     pub(crate) const NO_INPUT: u8 = 66;
     pub(crate) const UNAVAILABLE: u8 = 69;
     pub(crate) const OS: u8 = 71;
+    pub(crate) const CANT_CREATE: u8 = 73;
     pub(crate) const IO: u8 = 74;
+    pub(crate) const TEMP_FAIL: u8 = 75;
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -30,7 +33,8 @@ Begin:
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
 
 Exit codes are those of sysexits(3): 0 all is well, 64 wrong arguments, 65 bad input, 66 no input,
-69 a socket is taken, 71 the system refused, 74 output failed, 78 a file of the configuration is wrong.";
+69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed, 75 try again,
+78 a file of the configuration is wrong.";
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
@@ -46,6 +50,7 @@ enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
+    Access(access::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -62,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => Ok(run::run(&arguments)),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Access(arguments) => access::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

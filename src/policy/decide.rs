@@ -8,7 +8,8 @@ use super::facts::{Direction, Facts, TlsState, bare_address, plain_address};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
 use super::network::neighbourhood;
 use super::reply::{Refusal, Reply};
-use super::rule::{Mode, Outcome, Requirement, Rule, Side};
+use super::requirement::{Outcome, Requirement, failed_handshake};
+use super::rule::{Mode, Rule, Side, Standing};
 use super::{Day, Policy, domain};
 use std::borrow::Cow;
 
@@ -183,18 +184,21 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
 
     let mut tally = Tally::default();
     for (side, subject) in subjects(facts, &parties).into_iter().flatten() {
-        let in_force = |id: RuleId| policy.rule(id).is_some_and(|rule| rule.in_force(day));
-        let Some(Found { key, rule: id }) = policy.index().side(side).find(subject, in_force) else {
+        let standing = |id: RuleId| policy.rule(id).map_or(Standing::Absent, |rule| rule.standing(day));
+        let Some(Found { key, rule: id }) = policy.index().side(side).find(subject, standing) else {
             continue;
         };
         let Some(rule) = policy.rule(id) else { continue };
         let held = Held { rule, side, key };
-        if rule.exemption.as_ref().is_some_and(|exemption| exemption.holds(day)) {
-            tally.exempt.get_or_insert(held);
-            continue;
-        }
+        let exempt = rule.exemption.as_ref().is_some_and(|exemption| exemption.holds(day));
         for (mode, entry) in rule.modes.in_force(day) {
-            match entry.requirement.check(facts) {
+            // An exemption lifts every demand but this one: that there be a session at all.
+            let outcome = match failed_handshake(facts) {
+                Some(reason) if exempt && entry.requirement.handshake => Outcome::Failed(reason.to_owned()),
+                _ if exempt => continue,
+                _ => entry.requirement.check(facts),
+            };
+            match outcome {
                 Outcome::Met => tally.pass(mode, held),
                 Outcome::NotTold(what) => tally.unknown(mode, held, what),
                 Outcome::Failed(reason) => {
@@ -204,6 +208,9 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
                     tally.fail(effective, mode, held, &entry.requirement, reason);
                 }
             }
+        }
+        if exempt {
+            tally.exempt.get_or_insert(held);
         }
     }
     tally.decide(policy, facts)
@@ -347,8 +354,9 @@ fn subjects<'a>(facts: &'a Facts<'_>, parties: &'a Parties<'_>) -> [Option<(Side
             recipient.map(|recipient| (Side::Recipient, Subject::Address(recipient))),
         ],
         Direction::Outbound => [
-            Some((Side::Server, host)),
-            recipient.map(|recipient| (Side::RecipientOutbound, Subject::Address(recipient))),
+            // Of a server that nobody told of nothing can be said; its recipient may be asked for alone.
+            (facts.peer_name.is_some() || facts.peer_addr.is_some()).then_some((Side::Server, host)),
+            recipient.map(|recipient| (Side::RecipientOutbound, Subject::Delivery(recipient))),
             None,
         ],
     }
@@ -393,202 +401,4 @@ fn in_share(rule: &Rule, facts: &Facts<'_>, parties: &Parties<'_>, day: Day, per
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::policy::facts::Told;
-    use crate::policy::lookup::Index;
-    use crate::policy::network::Network;
-    use crate::policy::rule::{Exempt, Exemption, ModeEntry, Modes};
-
-    const DAY: Day = Day(20_000);
-
-    fn bits(min: u16) -> ModeEntry {
-        let requirement = Requirement { min_bits: Some(min), ..Requirement::default() };
-        ModeEntry { requirement, from: None, percent: None }
-    }
-
-    fn policy(rules: Vec<(Side, &str, Rule)>) -> Policy {
-        let mut index = Index::default();
-        let mut list = Vec::new();
-        for (id, (side, key, mut rule)) in rules.into_iter().enumerate() {
-            let key = match Network::parse(key) {
-                _ if key == "*" => Key::Any,
-                Some(written) => Key::Network(written.unwrap().network),
-                None => Key::Name(key),
-            };
-            index.side_mut(side).insert(key, RuleId::new(id)).unwrap();
-            if rule.name.is_empty() {
-                rule.name = format!("rule{id}");
-            }
-            list.push(rule);
-        }
-        let exempt = Exempt { networks: Vec::new(), ..Exempt::default() };
-        Policy::new(list, index, exempt, None)
-    }
-
-    fn rule(
-        observe: impl Into<Option<ModeEntry>>,
-        soft_fail: impl Into<Option<ModeEntry>>,
-        enforce: impl Into<Option<ModeEntry>>,
-    ) -> Rule {
-        let modes = Modes { observe: observe.into(), soft_fail: soft_fail.into(), enforce: enforce.into() };
-        Rule { modes, ..Rule::default() }
-    }
-
-    fn client(cipher_bits: Option<&'static str>) -> Facts<'static> {
-        Facts::inbound(&Told {
-            client_addr: Some(b"192.0.2.7"),
-            client_name: Some(b"mx.partner.example"),
-            client_resolve: Some(b"OK"),
-            cipher_bits: cipher_bits.map(str::as_bytes),
-            cipher: cipher_bits.map(|_| b"X".as_slice()),
-            ..Told::default()
-        })
-    }
-
-    const ENVELOPE: Envelope<'static> =
-        Envelope { sender: Some("<a@sender.example>"), recipient: Some("<u@rcpt.example>") };
-
-    #[test]
-    fn each_mode_is_held_and_the_most_serious_decides() {
-        let rule = rule(bits(256), bits(168), bits(128));
-        let policy = policy(vec![(Side::Client, "partner.example", rule)]);
-        for (told, verdict, mode, done, failures) in [
-            (Some("256"), Verdict::Pass, Mode::Enforce, Disposition::Accept, 0),
-            (Some("168"), Verdict::Fail, Mode::Observe, Disposition::Accept, 1),
-            (Some("128"), Verdict::Fail, Mode::SoftFail, Disposition::Tempfail, 2),
-            (Some("112"), Verdict::Fail, Mode::Enforce, Disposition::Reject, 3),
-            (None, Verdict::Fail, Mode::Enforce, Disposition::Reject, 3),
-            (Some("abc"), Verdict::Unknown, Mode::Enforce, Disposition::Accept, 0),
-        ] {
-            let decision = decide(&policy, &client(told), ENVELOPE, DAY);
-            assert_eq!(
-                (decision.verdict, decision.mode, decision.disposition, decision.failures.len()),
-                (verdict, Some(mode), done, failures),
-                "{told:?}"
-            );
-            assert_eq!(decision.reply.is_some(), done != Disposition::Accept);
-        }
-    }
-
-    #[test]
-    fn what_could_not_be_judged_is_not_hidden_behind_a_softer_failure() {
-        let mut strict = rule(bits(256), None, bits(128));
-        strict.modes.enforce.as_mut().unwrap().requirement.verify = true;
-        let policy = policy(vec![(Side::Client, "*", strict)]);
-        let decision = decide(&policy, &client(Some("128")), ENVELOPE, DAY);
-        assert_eq!((decision.verdict, decision.mode), (Verdict::Unknown, Some(Mode::Enforce)));
-        assert_eq!((decision.disposition, decision.failures.len()), (Disposition::Accept, 1));
-        // A mode that acts does act.
-        let decision = decide(&policy, &client(Some("112")), ENVELOPE, DAY);
-        assert_eq!((decision.verdict, decision.disposition), (Verdict::Fail, Disposition::Reject));
-    }
-
-    #[test]
-    fn the_most_serious_side_decides() {
-        let policy = policy(vec![
-            (Side::Client, "*", rule(bits(256), None, None)),
-            (Side::Sender, "sender.example", rule(None, bits(256), None)),
-            (Side::Recipient, "rcpt.example", rule(None, None, bits(256))),
-        ]);
-        let whole = decide(&policy, &client(Some("128")), ENVELOPE, DAY);
-        assert_eq!((whole.side, whole.disposition), (Some(Side::Recipient), Disposition::Reject));
-        assert_eq!(whole.failures.len(), 3);
-        let at_mail = Envelope { recipient: None, ..ENVELOPE };
-        let mail = decide(&policy, &client(Some("128")), at_mail, DAY);
-        assert_eq!((mail.side, mail.disposition), (Some(Side::Sender), Disposition::Tempfail));
-        let null = Envelope { sender: Some("<>"), recipient: None };
-        let null = decide(&policy, &client(Some("128")), null, DAY);
-        assert_eq!((null.side, null.disposition), (Some(Side::Client), Disposition::Accept));
-    }
-
-    #[test]
-    fn an_exemption_of_one_side_does_not_help_another() {
-        let exempt = Rule { exemption: Some(Exemption::default()), ..Rule::default() };
-        let policy = policy(vec![
-            (Side::Client, "partner.example", exempt),
-            (Side::Sender, "strict.example", rule(None, None, bits(256))),
-        ]);
-        let decision = decide(&policy, &client(None), ENVELOPE, DAY);
-        assert_eq!(decision.verdict, Verdict::Exempt);
-        let strict = Envelope { sender: Some("<a@strict.example>"), ..ENVELOPE };
-        assert_eq!(decide(&policy, &client(None), strict, DAY).disposition, Disposition::Reject);
-    }
-
-    #[test]
-    fn a_lapsed_exemption_and_a_mode_to_come_are_not_there() {
-        let lapsed = Exemption { until: Some(Day(DAY.0 - 1)), ..Exemption::default() };
-        let lapsed = Rule { exemption: Some(lapsed), ..Rule::default() };
-        let mut future = rule(None, None, bits(256));
-        future.modes.enforce.as_mut().unwrap().from = Some(Day(DAY.0 + 1));
-        let policy = policy(vec![
-            (Side::Client, "192.0.2.7", lapsed),
-            (Side::Client, "mx.partner.example", future),
-            (Side::Client, "*", rule(None, bits(128), None)),
-        ]);
-        let decision = decide(&policy, &client(None), ENVELOPE, DAY);
-        assert_eq!((decision.key, decision.disposition), (Some(Key::Any), Disposition::Tempfail));
-        let later = decide(&policy, &client(None), ENVELOPE, Day(DAY.0 + 1));
-        assert_eq!(
-            (later.key, later.disposition),
-            (Some(Key::Name("mx.partner.example")), Disposition::Reject)
-        );
-    }
-
-    #[test]
-    fn the_exempt_are_not_judged() {
-        let mut policy = policy(vec![(Side::Client, "*", rule(None, None, bits(256)))]);
-        policy.exempt = Exempt {
-            networks: vec![Network::LOOPBACK_V4],
-            recipients: vec!["postmaster".into(), "abuse@rcpt.example".into()],
-            ..Exempt::default()
-        };
-        let reason = |facts: &Facts<'_>, recipient: &str| {
-            let envelope = Envelope { recipient: Some(recipient), ..ENVELOPE };
-            let decision = decide(&policy, facts, envelope, DAY);
-            (decision.verdict == Verdict::Exempt).then(|| decision.reason.unwrap().into_owned())
-        };
-        let plain = client(None);
-        assert_eq!(reason(&plain, "<Postmaster@rcpt.example>").as_deref(), Some("recipient postmaster"));
-        assert_eq!(reason(&plain, "<postmaster>").as_deref(), Some("recipient postmaster"));
-        assert_eq!(reason(&plain, "<ABUSE@Rcpt.Example>").as_deref(), Some("recipient abuse@rcpt.example"));
-        assert_eq!(reason(&plain, "<abuse@other.example>"), None);
-        let mut auth = client(None);
-        auth.auth = Some("user".into());
-        assert_eq!(reason(&auth, "<u@rcpt.example>").as_deref(), Some("authenticated"));
-        let local = Facts::inbound(&Told { client_addr: Some(b"0"), ..Told::default() });
-        assert_eq!(reason(&local, "<u@rcpt.example>").as_deref(), Some("network 127.0.0.0/8"));
-    }
-
-    #[test]
-    fn an_mta_that_tells_nothing_makes_no_outage() {
-        let policy = policy(vec![(Side::Client, "*", rule(None, None, bits(256)))]);
-        let decision = decide(&policy, &Facts::inbound(&Told::default()), ENVELOPE, DAY);
-        assert_eq!((decision.verdict, decision.disposition), (Verdict::Unknown, Disposition::Accept));
-        assert_eq!(decision.reason.as_deref(), Some("not told by the MTA: {client_addr}"));
-    }
-
-    #[test]
-    fn a_share_is_the_same_for_a_retry_and_about_as_large_as_asked() {
-        let mut rule = rule(None, bits(256), None);
-        rule.modes.soft_fail.as_mut().unwrap().percent = Some(25);
-        let policy = policy(vec![(Side::Client, "*", rule)]);
-        let deferred = |n: usize, host: u8, day: Day| {
-            let sender = format!("<a@d{n}.example>");
-            let address = format!("192.0.2.{host}");
-            let facts = Facts::inbound(&Told { client_addr: Some(address.as_bytes()), ..Told::default() });
-            let envelope = Envelope { sender: Some(&sender), recipient: None };
-            let decision = decide(&policy, &facts, envelope, day);
-            let expected = match decision.disposition {
-                Disposition::Tempfail => Mode::SoftFail,
-                _ => Mode::Observe,
-            };
-            assert_eq!((decision.mode, decision.failures[0].mode), (Some(expected), Mode::SoftFail));
-            decision.disposition == Disposition::Tempfail
-        };
-        let count = (0..4000).filter(|&n| deferred(n, 7, DAY)).count();
-        assert!((900..1100).contains(&count), "{count}");
-        assert!((0..400).all(|n| deferred(n, 7, DAY) == deferred(n, 8, DAY)));
-        assert!((0..400).any(|n| deferred(n, 7, DAY) != deferred(n, 7, Day(DAY.0 + 1))));
-    }
-}
+mod tests;

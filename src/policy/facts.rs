@@ -60,7 +60,10 @@ pub struct TlsFacts<'a> {
 impl TlsFacts<'_> {
     /// Whether `{verify}` says that the other side presented no certificate.
     pub fn no_certificate(&self) -> bool {
-        matches!(self.verify.as_deref(), Some("NO" | "NOT" | "NONE" | "CLEAR"))
+        let verify = self.verify.as_deref();
+        verify.is_some_and(|verify| {
+            says_no_tls(verify) || ["NO", "NOT"].iter().any(|word| word.eq_ignore_ascii_case(verify))
+        })
     }
 }
 
@@ -136,7 +139,7 @@ impl<'a> Facts<'a> {
         let any = version.is_some()
             || cipher.is_some()
             || bits.is_some_and(|bits| bits > 0)
-            || verify.as_deref().is_some_and(|verify| !matches!(verify, "NONE" | "CLEAR"));
+            || verify.as_deref().is_some_and(|verify| !says_no_tls(verify));
         let peer_addr = present(told.client_addr);
         let state = if any {
             TlsState::Tls
@@ -227,6 +230,12 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
         }
     }
     Cow::Owned(out)
+}
+
+/// Whether a value of `{verify}` says that there is no TLS: the other side did not offer it, or we did not
+/// want it.
+pub fn says_no_tls(verify: &str) -> bool {
+    ["NONE", "CLEAR"].iter().any(|word| word.eq_ignore_ascii_case(verify))
 }
 
 /// A number of key bits, if it is one that makes sense.

@@ -5,8 +5,8 @@
 //! a million names is dropped in no time (the answering threads must never pay for an old policy's end).
 
 use super::domain::{self, Normalised};
-use super::network::{Network, NetworkTable};
-use super::rule::{Rule, Side};
+use super::network::{Network, NetworkTable, parse_address};
+use super::rule::{Rule, Side, Standing};
 use hashbrown::HashTable;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -40,6 +40,9 @@ pub enum Key<'p> {
     Name(&'p str),
     /// An address or a network.
     Network(Network),
+    /// The same in brackets: a host that has no confirmed name, or the domain of a mail address that is an
+    /// address literal (RFC 5321 section 4.1.3).
+    Literal(Network),
     /// `*`
     Any,
 }
@@ -49,6 +52,7 @@ impl fmt::Display for Key<'_> {
         match self {
             Self::Name(name) => f.write_str(name),
             Self::Network(network) => network.fmt(f),
+            Self::Literal(network) => write!(f, "[{network}]"),
             Self::Any => f.write_str("*"),
         }
     }
@@ -68,6 +72,8 @@ pub struct Found<'p> {
 pub struct Tried {
     /// The key, in the form for comparison.
     pub key: String,
+    /// Its kind among those that are tried, counted from 0: a `skip` ends the search among one kind.
+    pub kind: usize,
     /// The rule that has it, if one has.
     pub rule: Option<RuleId>,
 }
@@ -138,6 +144,7 @@ pub enum InsertError {
 pub struct SideIndex {
     names: NameTable,
     networks: NetworkTable,
+    literals: NetworkTable,
     any: Option<RuleId>,
 }
 
@@ -153,6 +160,19 @@ pub enum Subject<'a> {
     },
     /// A mail address, without angle brackets.
     Address(&'a str),
+    /// The mail address of a delivery: as sendmail's `TLS_Rcpt` does, also without its `+detail`, and as a
+    /// user at whatever domain (`user@`).
+    Delivery(&'a str),
+}
+
+/// What follows from a key that was tried.
+enum Step {
+    /// The next key is tried.
+    Next,
+    /// The next kind of key is tried.
+    NextKind,
+    /// It has been found.
+    Found,
 }
 
 impl SideIndex {
@@ -161,6 +181,7 @@ impl SideIndex {
         match key {
             Key::Name(name) => self.names.insert(name, rule),
             Key::Network(network) => self.networks.insert(network, rule).map_err(InsertError::Taken),
+            Key::Literal(network) => self.literals.insert(network, rule).map_err(InsertError::Taken),
             Key::Any => match self.any {
                 Some(taken) => Err(InsertError::Taken(taken)),
                 None => {
@@ -181,6 +202,7 @@ impl SideIndex {
         match key {
             Key::Name(name) => self.names.get(name).map(|(_, rule)| rule),
             Key::Network(network) => self.networks.get(network),
+            Key::Literal(network) => self.literals.get(network),
             Key::Any => self.any,
         }
     }
@@ -193,13 +215,15 @@ impl SideIndex {
             .iter()
             .map(|entry| Found { key: Key::Name(self.names.name(*entry)), rule: entry.rule });
         let networks = self.networks.iter().map(|(network, rule)| Found { key: Key::Network(network), rule });
+        let literals = self.literals.iter().map(|(network, rule)| Found { key: Key::Literal(network), rule });
         let any = self.any.map(|rule| Found { key: Key::Any, rule });
-        names.chain(networks).chain(any)
+        names.chain(networks).chain(literals).chain(any)
     }
 
     /// How many keys there are.
     pub fn len(&self) -> usize {
-        self.names.entries.len() + self.networks.len() + usize::from(self.any.is_some())
+        let networks = self.networks.len() + self.literals.len();
+        self.names.entries.len() + networks + usize::from(self.any.is_some())
     }
 
     /// Whether there are none.
@@ -207,14 +231,21 @@ impl SideIndex {
         self.len() == 0
     }
 
-    /// The most specific key whose rule `in_force` admits: a host's name and its parents, then its address
-    /// and the networks around it, longest prefix first, then `*`. A mail address as it stands, then its
-    /// domain and the parents, then `*`.
-    pub fn find(&self, subject: Subject<'_>, in_force: impl Fn(RuleId) -> bool) -> Option<Found<'_>> {
+    /// The most specific key whose rule stands: a host's name and its parents (or, where it has none, its
+    /// address in brackets), then its address and the networks around it, longest prefix first, then `*`. A
+    /// mail address as it stands, then its domain and the parents, then `*`.
+    pub fn find(&self, subject: Subject<'_>, standing: impl Fn(RuleId) -> Standing) -> Option<Found<'_>> {
         let mut found = None;
-        self.walk(subject, |_, hit| {
-            found = hit.filter(|hit| in_force(hit.rule));
-            found.is_some()
+        self.walk(subject, |_, _, hit| {
+            let Some(hit) = hit else { return Step::Next };
+            match standing(hit.rule) {
+                Standing::Absent => Step::Next,
+                Standing::Skips => Step::NextKind,
+                Standing::InForce => {
+                    found = Some(hit);
+                    Step::Found
+                }
+            }
         });
         found
     }
@@ -223,50 +254,30 @@ impl SideIndex {
     /// to decide.
     pub fn candidates(&self, subject: Subject<'_>) -> Vec<Tried> {
         let mut tried = Vec::new();
-        self.walk(subject, |key, hit| {
-            tried.push(Tried { key: key.to_string(), rule: hit.map(|hit| hit.rule) });
-            false
+        self.walk(subject, |kind, key, hit| {
+            tried.push(Tried { key: key.to_string(), kind, rule: hit.map(|hit| hit.rule) });
+            Step::Next
         });
         tried
     }
 
-    /// Probes key after key, the most specific first, until `visit` says that it has seen enough.
-    fn walk<'p>(&'p self, subject: Subject<'_>, mut visit: impl FnMut(Key<'_>, Option<Found<'p>>) -> bool) {
-        let mut name = |name: &str| {
-            let hit = self.names.get(name).map(|(name, rule)| Found { key: Key::Name(name), rule });
-            visit(Key::Name(name), hit)
+    /// Probes key after key, the most specific first, until `visit` has found what it looks for.
+    fn walk<'p>(
+        &'p self,
+        subject: Subject<'_>,
+        mut visit: impl FnMut(usize, Key<'_>, Option<Found<'p>>) -> Step,
+    ) {
+        let any = self.any.map(|rule| Found { key: Key::Any, rule });
+        let mut search = Search { side: self, kind: 0, visit: &mut visit };
+        let found = match subject {
+            Subject::Host { name, address } => search.host(name, address),
+            Subject::Address(address) => search.address(address, false),
+            Subject::Delivery(address) => search.address(address, true),
         };
-        match subject {
-            Subject::Host { name: host, address } => {
-                if let Some(host) = host.and_then(Normalised::of)
-                    && domain::self_and_parents(host.as_str()).any(&mut name)
-                {
-                    return;
-                }
-                if let Some(address) = address
-                    && self.networks.probe(address).any(|(network, rule)| {
-                        let hit = rule.map(|rule| Found { key: Key::Network(network), rule });
-                        visit(Key::Network(network), hit)
-                    })
-                {
-                    return;
-                }
-            }
-            Subject::Address(address) => {
-                let (local, domain) = domain::split_address(address);
-                if let Some(domain) = domain.and_then(Normalised::of) {
-                    if let Some(whole) = WholeAddress::of(local, domain.as_str())
-                        && name(whole.as_str())
-                    {
-                        return;
-                    }
-                    if domain::self_and_parents(domain.as_str()).any(&mut name) {
-                        return;
-                    }
-                }
-            }
+        let kind = search.kind;
+        if !found {
+            visit(kind, Key::Any, any);
         }
-        visit(Key::Any, self.any.map(|rule| Found { key: Key::Any, rule }));
     }
 
     /// A number that is the same for the same keys of the same rules, in whatever order they were added.
@@ -289,6 +300,86 @@ impl SideIndex {
     }
 }
 
+/// One walk over the keys of a subject. Each step says whether what was looked for has been found.
+struct Search<'s, 'p, V> {
+    side: &'p SideIndex,
+    kind: usize,
+    visit: &'s mut V,
+}
+
+impl<'p, V: FnMut(usize, Key<'_>, Option<Found<'p>>) -> Step> Search<'_, 'p, V> {
+    /// The keys of one kind, the most specific first.
+    fn kind<'k>(&mut self, keys: impl Iterator<Item = (Key<'k>, Option<Found<'p>>)>) -> bool {
+        let mut found = false;
+        for (key, hit) in keys {
+            match (self.visit)(self.kind, key, hit) {
+                Step::Next => {}
+                Step::NextKind => break,
+                Step::Found => {
+                    found = true;
+                    break;
+                }
+            }
+        }
+        self.kind += 1;
+        found
+    }
+
+    fn names<'k>(&mut self, names: impl Iterator<Item = &'k str>) -> bool {
+        let side = self.side;
+        self.kind(names.map(|name| {
+            let hit = side.names.get(name).map(|(name, rule)| Found { key: Key::Name(name), rule });
+            (Key::Name(name), hit)
+        }))
+    }
+
+    fn networks(
+        &mut self,
+        table: &NetworkTable,
+        address: IpAddr,
+        as_key: fn(Network) -> Key<'static>,
+    ) -> bool {
+        self.kind(
+            table.probe(address).map(|(network, rule)| {
+                (as_key(network), rule.map(|rule| Found { key: as_key(network), rule }))
+            }),
+        )
+    }
+
+    fn host(&mut self, name: Option<&str>, address: Option<IpAddr>) -> bool {
+        let side = self.side;
+        let found = match (name.and_then(Normalised::of), address) {
+            (Some(name), _) => self.names(domain::self_and_parents(name.as_str())),
+            (None, Some(address)) => self.networks(&side.literals, address, Key::Literal),
+            (None, None) => false,
+        };
+        found || address.is_some_and(|address| self.networks(&side.networks, address, Key::Network))
+    }
+
+    fn address(&mut self, address: &str, delivery: bool) -> bool {
+        let (local, domain) = domain::split_address(address);
+        // `joe+x` is `joe` too: sendmail asks for the whole, for any detail, and for none.
+        let user = local.split_once('+').map(|(user, _)| user).filter(|user| delivery && !user.is_empty());
+        let variants = [Some((local, "")), user.map(|user| (user, "+*")), user.map(|user| (user, ""))];
+        let at = |domain: &str| variants.map(|local| local.and_then(|local| WholeAddress::of(local, domain)));
+        let domain = domain.and_then(Normalised::of);
+        if let Some(domain) = &domain
+            && self.names(at(domain.as_str()).iter().flatten().map(WholeAddress::as_str))
+        {
+            return true;
+        }
+        if delivery && self.names(at("").iter().flatten().map(WholeAddress::as_str)) {
+            return true;
+        }
+        let Some(domain) = domain else { return false };
+        let side = self.side;
+        match parse_address(domain.as_str()).filter(|_| domain.as_str().starts_with('[')) {
+            Some(literal) => self.networks(&side.literals, literal, Key::Literal),
+            None => self.names(domain::self_and_parents(domain.as_str())),
+        }
+    }
+}
+
 /// The longest address that SMTP carries: 64 octets, `@`, and a domain (RFC 5321 section 4.5.3.1).
 const MAX_ADDRESS: usize = 64 + 1 + domain::MAX_LENGTH;
 
@@ -299,15 +390,15 @@ struct WholeAddress {
 }
 
 impl WholeAddress {
-    fn of(local: &str, domain: &str) -> Option<Self> {
-        let length = local.len() + 1 + domain.len();
-        let mut address = Self { buffer: [0; MAX_ADDRESS], length };
-        let (left, right) = address.buffer.get_mut(..length)?.split_at_mut_checked(local.len())?;
-        left.copy_from_slice(local.as_bytes());
-        left.make_ascii_lowercase();
-        let (at, rest) = right.split_first_mut()?;
-        *at = b'@';
-        rest.copy_from_slice(domain.as_bytes());
+    /// Of a local part in two pieces and a domain, which may be empty.
+    fn of((local, detail): (&str, &str), domain: &str) -> Option<Self> {
+        let mut address = Self { buffer: [0; MAX_ADDRESS], length: 0 };
+        for piece in [local, detail, "@", domain] {
+            let end = address.length + piece.len();
+            address.buffer.get_mut(address.length..end)?.copy_from_slice(piece.as_bytes());
+            address.length = end;
+        }
+        address.buffer.make_ascii_lowercase();
         Some(address)
     }
 
@@ -369,7 +460,7 @@ mod tests {
 
     fn host(side: &SideIndex, name: Option<&str>, address: &str) -> Option<String> {
         let subject = Subject::Host { name, address: parse_address(address) };
-        side.find(subject, |_| true).map(|found| found.key.to_string())
+        side.find(subject, |_| Standing::InForce).map(|found| found.key.to_string())
     }
 
     #[test]
@@ -389,14 +480,17 @@ mod tests {
     fn a_rule_that_is_not_in_force_does_not_shadow() {
         let side = index(&["mx.partner.example", "partner.example"]);
         let subject = Subject::Host { name: Some("mx.partner.example"), address: None };
-        let found = side.find(subject, |rule| rule != RuleId::new(0)).unwrap();
+        let found = side
+            .find(subject, |rule| if rule == RuleId::new(0) { Standing::Absent } else { Standing::InForce })
+            .unwrap();
         assert_eq!(found.key, Key::Name("partner.example"));
     }
 
     #[test]
     fn a_mail_address_beats_its_domain() {
         let side = index(&["ceo@partner.example", "partner.example", "*"]);
-        let find = |address| side.find(Subject::Address(address), |_| true).unwrap().key.to_string();
+        let find =
+            |address| side.find(Subject::Address(address), |_| Standing::InForce).unwrap().key.to_string();
         assert_eq!(find("CEO@Partner.Example"), "ceo@partner.example");
         assert_eq!(find("x@sub.partner.example"), "partner.example");
         assert_eq!(find("ceo@sub.partner.example"), "partner.example");

@@ -5,7 +5,7 @@
 //! be done, and why. Two hosts with the same policy, given the same values, agree to the last byte.
 //!
 //! The way through: [`facts`] makes sense of what was told, [`lookup`] finds the most specific key of each
-//! side, [`decide`] holds the rule's requirements ([`rule`]) against the facts, [`reply`] words a refusal so
+//! side, [`decide`] holds the rule's requirements ([`requirement`]) against the facts, [`reply`] words a refusal so
 //! that sendmail does not mangle it, [`record`] is the one form in which a decision is written down.
 
 pub mod decide;
@@ -15,6 +15,7 @@ pub mod lookup;
 pub mod network;
 pub mod record;
 pub mod reply;
+pub mod requirement;
 pub mod rule;
 
 use rule::{Exempt, Rule};
@@ -99,7 +100,7 @@ impl Fingerprint {
         let mut rules: Vec<&Rule> = policy.rules.iter().collect();
         rules.sort_by(|a, b| a.name.cmp(&b.name));
         for rule in rules {
-            let _ = writeln!(text, "{:?} {:?} {:?}", rule.name, rule.exemption, rule.modes);
+            let _ = writeln!(text, "{:?} {:?} {:?} {}", rule.name, rule.exemption, rule.modes, rule.skip);
         }
         for side in rule::Side::ALL {
             let keys = policy.index.side(side);

@@ -5,7 +5,7 @@
 //! Values that are not known are absent.
 
 use super::decide::{Decision, Disposition, Envelope, Verdict};
-use super::facts::{Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits};
+use super::facts::{Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits, says_no_tls};
 use super::lookup::Key;
 use super::network::parse_address;
 use super::rule::{Mode, Side};
@@ -165,6 +165,8 @@ fn lenient_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16
     let told: Option<Bits<'_>> = lenient(deserializer)?;
     Ok(told.and_then(|told| match told {
         Bits::Number(bits) => u16::try_from(bits).ok().filter(|&bits| bits <= MAX_BITS),
+        // As sendmail reckons: a macro that is there and empty is 0.
+        Bits::Text(text) if text.is_empty() => Some(0),
         Bits::Text(text) => parse_bits(&text),
     }))
 }
@@ -173,7 +175,7 @@ fn key_text(key: Key<'_>) -> Cow<'_, str> {
     match key {
         Key::Name(name) => Cow::Borrowed(name),
         Key::Any => Cow::Borrowed("*"),
-        Key::Network(network) => Cow::Owned(network.to_string()),
+        Key::Network(_) | Key::Literal(_) => Cow::Owned(key.to_string()),
     }
 }
 
@@ -261,7 +263,7 @@ impl<'a> Record<'a> {
         let any = present(&self.tls_version)
             || present(&self.cipher)
             || self.cipher_bits.is_some_and(|bits| bits > 0)
-            || self.verify.as_deref().is_some_and(|verify| !matches!(verify, "" | "NONE" | "CLEAR"));
+            || self.verify.as_deref().is_some_and(|verify| !verify.is_empty() && !says_no_tls(verify));
         let state = match self.cipher_bits {
             _ if any => TlsState::Tls,
             Some(_) => TlsState::Plaintext,
@@ -284,7 +286,8 @@ impl<'a> Record<'a> {
                 version: told(&self.tls_version),
                 cipher: told(&self.cipher),
                 cipher_bits: self.cipher_bits,
-                verify: told(&self.verify),
+                // An empty one was told: sendmail has words for it.
+                verify: borrow(&self.verify),
                 cn_subject: borrow(&self.cn_subject),
                 cert_subject: borrow(&self.cert_subject),
                 cert_issuer: borrow(&self.cert_issuer),

@@ -5,7 +5,7 @@
 //! `<address>... ` of a usual length that sendmail puts before it. On the wire a `%` is doubled: at a lone one sendmail throws the reply away
 //! and answers `550 5.7.1 Command rejected`, which turns a deferral into a bounce.
 
-use super::rule::Requirement;
+use super::requirement::Requirement;
 use std::fmt;
 
 /// The longest text of a contact that a policy may give: it is never cut.
@@ -83,10 +83,7 @@ fn needed(requirement: &Requirement) -> String {
     let mut parts = Vec::new();
     parts.extend(requirement.min_bits.filter(|&bits| bits > 0).map(|bits| format!("at least {bits} bits")));
     parts.extend(requirement.min_version.map(|version| format!("{version} or newer")));
-    let certificate = requirement.verify
-        || requirement.cn.is_some()
-        || requirement.cert_subject.is_some()
-        || requirement.cert_issuer.is_some();
+    let certificate = requirement.verify || !requirement.certificate.is_empty();
     parts.extend(certificate.then(|| "a certificate that we can verify".to_owned()));
     if parts.is_empty() { String::new() } else { format!(" with {}", parts.join(" and ")) }
 }
@@ -157,7 +154,7 @@ mod tests {
     fn one_in_the_clear_is_told_all_that_is_needed() {
         let need = Requirement {
             min_bits: Some(128),
-            min_version: crate::policy::rule::TlsVersion::from_policy("TLSv1.2"),
+            min_version: crate::policy::requirement::TlsVersion::from_policy("TLSv1.2"),
             verify: true,
             ..Requirement::default()
         };

@@ -3,13 +3,14 @@
 //! Promises: a policy comes out only where nothing is wrong; every key is in the form for comparison, and
 //! belongs to one rule of its side.
 
-use super::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
 use super::schema::{Document, ExemptDoc, ModeDoc, RuleDoc, header};
 use super::walk::{Located, nearest};
+use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
 use crate::policy::facts::plain_address;
 use crate::policy::lookup::{Index, InsertError, Key, RuleId};
 use crate::policy::network::{Network, Written};
-use crate::policy::rule::{Exempt, Exemption, Mode, ModeEntry, Modes, Requirement, Rule, Side};
+use crate::policy::requirement::Requirement;
+use crate::policy::rule::{Exempt, Exemption, Mode, ModeEntry, Modes, Rule, Side};
 use crate::policy::{Day, Policy, domain};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
@@ -195,7 +196,16 @@ impl<'c> Compiler<'c> {
                     ),
             );
         }
-        if doc.modes.is_empty() && doc.exemption.is_none() && !doc.damaged {
+        if let Some(skip) = &doc.skip
+            && (!doc.modes.is_empty() || doc.exemption.is_some())
+        {
+            self.diagnostics.push(
+                Diagnostic::error("skip-and-more", format!("rule `{name}` skips, and says something too"))
+                    .at(skip.clone())
+                    .hint("a rule with `skip = true` has no modes and no exempt: its keys only end the search among keys of their kind"),
+            );
+        }
+        if doc.modes.is_empty() && doc.exemption.is_none() && doc.skip.is_none() && !doc.damaged {
             self.diagnostics.push(
                 Diagnostic::error("no-modes", format!("rule `{name}` has no modes: it says nothing"))
                     .at(doc.name.as_ref().map_or_else(|| header(&doc.place), |name| name.place.clone()))
@@ -212,8 +222,9 @@ impl<'c> Compiler<'c> {
             }
         }
         self.never_alone(&name, doc, &modes);
-        if doc.exemption.as_ref().is_some_and(|exemption| exemption.until.is_none()) && !doc.modes.is_empty()
-        {
+        // A failed handshake is no session, and may be refused to the exempt too.
+        let dead = modes.in_force(Day(i64::MAX)).any(|(_, entry)| !entry.requirement.handshake);
+        if doc.exemption.as_ref().is_some_and(|exemption| exemption.until.is_none()) && dead {
             self.diagnostics.push(
                 Diagnostic::warning(
                     "dead-modes",
@@ -244,7 +255,7 @@ impl<'c> Compiler<'c> {
             }
         });
         let comment = doc.comment.as_ref().map(|text| text.value.to_string());
-        self.rules.push(Rule { name, comment, exemption, modes });
+        self.rules.push(Rule { name, comment, exemption, modes, skip: doc.skip.is_some() });
         for (side, text) in &doc.keys {
             self.key(RuleId::new(id), *side, text.value.as_ref(), || text.place.clone());
         }
@@ -354,6 +365,10 @@ impl<'c> Compiler<'c> {
         } else {
             let written = Network::parse(text);
             match (side.is_host(), written) {
+                (_, Some(Ok(written))) if text.starts_with('[') => {
+                    self.host_bits(written, text, &place());
+                    Key::Literal(written.network)
+                }
                 (true, Some(Ok(written))) => {
                     self.host_bits(written, text, &place());
                     if written.network.is_everything() {
@@ -474,6 +489,9 @@ fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<Stri
     let local = plain_address(local);
     if local.len() > 64 {
         return Err(("a local part of more than 64 characters".to_owned(), None));
+    }
+    if host.is_empty() && side == Side::RecipientOutbound {
+        return Ok(Cow::Owned(format!("{}@", local.to_ascii_lowercase())));
     }
     if host.is_empty() {
         let hint = format!("write `{local}@` and a domain");

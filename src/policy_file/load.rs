@@ -5,9 +5,9 @@
 //! no difference to what it means.
 
 use super::compile::{self, List};
-use super::diagnostics::{Diagnostic, Diagnostics, FileId, Place, Sources};
 use super::schema;
 use super::walk::{Walk, tell_syntax};
+use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place, Sources};
 use crate::policy::{Day, Policy};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};

@@ -1,7 +1,6 @@
 //! The policy file: TOML to a policy, what is wrong with it, and what changed in it.
 
 mod compile;
-pub mod diagnostics;
 pub mod diff;
 pub mod load;
 mod schema;

@@ -3,24 +3,36 @@
 //! Promises: the shape of one file is judged here, alone; what takes several files or the calendar to
 //! judge (keys that two rules claim, requirements by name, lapsed dates) is the compiler's.
 
-use super::diagnostics::{Diagnostic, Place};
 use super::walk::{Fields, Located, Walk};
+use crate::diagnostics::{Diagnostic, Place};
 use crate::policy::Day;
 use crate::policy::reply::{MAX_CONTACT, MAX_RULE_NAME};
-use crate::policy::rule::{CommonName, Mode, Requirement, Side, TlsVersion};
+use crate::policy::requirement::{Attribute, CertificateName, Requirement, TlsVersion, Wanted, amounts_to};
+use crate::policy::rule::{Mode, Side};
 use std::borrow::Cow;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// More bits than a threshold may ask for: no cipher will ever have them.
-const MAX_MIN_BITS: i64 = 1024;
+/// Far more bits than any cipher will ever have: sendmail's rules may ask for them, and refuse everyone.
+const MAX_MIN_BITS: i64 = u16::MAX as i64;
 
 const TOP: &[&str] = &["version", "exempt", "reply", "requirement", "rule"];
 const EXEMPT: &[&str] = &["authenticated", "networks", "recipients"];
 const REPLY: &[&str] = &["contact"];
-const REQUIREMENT: &[&str] = &["min-bits", "min-version", "verify", "cn", "cert-subject", "cert-issuer"];
-const MODE: &[&str] =
-    &["require", "min-bits", "min-version", "verify", "cn", "cert-subject", "cert-issuer", "from", "percent"];
+const REQUIREMENT: &[&str] =
+    &["min-bits", "min-version", "verify", "cn", "cert-subject", "cert-issuer", "handshake"];
+const MODE: &[&str] = &[
+    "require",
+    "min-bits",
+    "min-version",
+    "verify",
+    "cn",
+    "cert-subject",
+    "cert-issuer",
+    "handshake",
+    "from",
+    "percent",
+];
 const EXEMPTION: &[&str] = &["reason", "owner", "until"];
 const RULE: &[&str] = &[
     "name",
@@ -39,6 +51,7 @@ const RULE: &[&str] = &[
     "soft-fail",
     "enforce",
     "exempt",
+    "skip",
 ];
 
 type Text<'t> = Located<Cow<'t, str>>;
@@ -105,6 +118,8 @@ pub(super) struct RuleDoc<'t> {
     pub(super) exemption: Option<ExemptionDoc<'t>>,
     /// `observe = {…}` and its like, the hardest first.
     pub(super) modes: Vec<(Mode, ModeDoc<'t>)>,
+    /// `skip = true`, and where it stands.
+    pub(super) skip: Option<Place>,
     /// Whether something of it could not be read, so that what is missing is no fault of its own.
     pub(super) damaged: bool,
 }
@@ -225,7 +240,7 @@ fn requirement(walk: &mut Walk<'_>, fields: &Fields<'_, '_>) -> Requirement {
         let bits = walk.integer(value, "min-bits", 0..=MAX_MIN_BITS);
         requirement.min_bits = bits.and_then(|bits| u16::try_from(bits).ok());
         let at = walk.place(value.span());
-        match (requirement.min_bits, strength(requirement.min_bits.unwrap_or(0))) {
+        match (requirement.min_bits, amounts_to(requirement.min_bits.unwrap_or(0))) {
             (Some(0), _) => walk.tell(
                 Diagnostic::warning("no-such-bits", "0 bits demand nothing: mail in the clear passes too")
                     .at(at)
@@ -257,25 +272,22 @@ fn requirement(walk: &mut Walk<'_>, fields: &Fields<'_, '_>) -> Requirement {
     if let Some(value) = fields.get("verify") {
         requirement.verify = walk.boolean(value, "verify").unwrap_or(false);
     }
-    if let Some(value) = fields.get("cn") {
-        requirement.cn = match value.get_ref() {
-            DeValue::Boolean(true) => Some(CommonName::OfPeer),
-            DeValue::String(_) => name_of(walk, value, "cn").map(CommonName::Is),
-            _ => {
-                let at = walk.place(value.span());
-                walk.tell(
-                    Diagnostic::error("wrong-type", "`cn` must be a name, or true")
-                        .at(at)
-                        .hint("`cn = true` demands the name of the connecting host itself"),
-                );
-                None
-            }
-        };
+    if let Some(value) = fields.get("handshake") {
+        requirement.handshake = walk.boolean(value, "handshake").unwrap_or(false);
     }
-    requirement.cert_subject =
-        fields.get("cert-subject").and_then(|value| name_of(walk, value, "cert-subject"));
-    requirement.cert_issuer = fields.get("cert-issuer").and_then(|value| name_of(walk, value, "cert-issuer"));
-    if let Some(named) = ["cn", "cert-subject", "cert-issuer"].iter().find_map(|name| fields.get(name))
+    let mut names: Vec<_> = Attribute::ALL
+        .into_iter()
+        .filter_map(|attribute| Some((attribute, fields.get(attribute.field())?)))
+        .collect();
+    // They are held against a certificate, and its failure is worded, in the order in which they are written.
+    names.sort_by_key(|(_, value)| value.span().start);
+    for (attribute, value) in &names {
+        let wanted = wanted(walk, *attribute, value);
+        requirement
+            .certificate
+            .extend(wanted.map(|wanted| CertificateName { attribute: *attribute, wanted }));
+    }
+    if let Some((_, named)) = names.first()
         && !requirement.verify
     {
         let at = walk.place(named.span());
@@ -288,25 +300,50 @@ fn requirement(walk: &mut Walk<'_>, fields: &Fields<'_, '_>) -> Requirement {
     requirement
 }
 
-/// Whether nothing stands there that could fail: no field, or `verify = false` alone. A field that is not
+/// What a name of the certificate must be: a name, a list of which it must be one, or that of the peer.
+fn wanted(walk: &mut Walk<'_>, attribute: Attribute, value: &Value<'_>) -> Option<Wanted> {
+    let field = attribute.field();
+    match value.get_ref() {
+        DeValue::Boolean(true) if attribute == Attribute::CommonName => Some(Wanted::OfPeer),
+        DeValue::String(_) => name_of(walk, value, field).map(Wanted::Is),
+        DeValue::Array(names) => {
+            if names.is_empty() {
+                let at = walk.place(value.span());
+                walk.tell(
+                    Diagnostic::warning(
+                        "no-names",
+                        format!("`{field}` must be one of none: nobody meets that"),
+                    )
+                    .at(at),
+                );
+            }
+            Some(Wanted::OneOf(names.iter().filter_map(|name| name_of(walk, name, field)).collect()))
+        }
+        _ => {
+            let at = walk.place(value.span());
+            let or_true = if attribute == Attribute::CommonName { ", or true" } else { "" };
+            let mut diagnostic = Diagnostic::error(
+                "wrong-type",
+                format!("`{field}` must be a name, a list of names{or_true}"),
+            )
+            .at(at);
+            if attribute == Attribute::CommonName {
+                diagnostic = diagnostic.hint("`cn = true` demands the name of the connecting host itself");
+            }
+            walk.tell(diagnostic);
+            None
+        }
+    }
+}
+
+/// Whether nothing stands there that could fail: no field, or `verify = false` and its like alone. A field that is not
 /// known has been told of, and may be a demand with a slip of the pen.
 fn demands_nothing(fields: &Fields<'_, '_>) -> bool {
     fields.entries().all(|(name, value)| match name.get_ref().as_ref() {
         "from" | "percent" => true,
-        "verify" => value.get_ref().as_bool() == Some(false),
+        "verify" | "handshake" => value.get_ref().as_bool() == Some(false),
         _ => false,
     })
-}
-
-/// What a threshold amounts to that no cipher has.
-fn strength(bits: u16) -> Option<&'static str> {
-    match bits {
-        0 | 1 | 112 | 128 | 256 => None,
-        2..=111 => Some("amounts to 112: any encryption of today"),
-        113..=127 => Some("amounts to 128"),
-        129..=255 => Some("amounts to 256: AES-128, which TLS 1.3 makes mandatory, is refused"),
-        257.. => Some("refuses everyone"),
-    }
 }
 
 /// A name of a certificate: not empty, for an empty one would match where no certificate came.
@@ -341,8 +378,16 @@ fn rule<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>) -> Option<RuleDoc<'t>> {
         lists: Vec::new(),
         exemption: fields.get("exempt").and_then(|value| exemption(walk, value)),
         modes: Vec::new(),
+        skip: None,
         damaged,
     };
+    if let Some(value) = fields.get("skip") {
+        match walk.boolean(value, "skip") {
+            Some(true) => rule.skip = Some(walk.place(value.span())),
+            Some(false) => {}
+            None => rule.damaged = true,
+        }
+    }
     if let Some(name) = &rule.name {
         let bad = name.value.is_empty()
             || name.value.chars().count() > MAX_RULE_NAME

@@ -2,7 +2,7 @@
 //!
 //! Promises: a typo never passes silently, and one mistake does not hide the next.
 
-use super::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
+use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
 use crate::policy::Day;
 use std::borrow::Cow;
 use std::ops::Range;

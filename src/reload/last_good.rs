@@ -4,8 +4,8 @@
 //! written costs the copy, never the daemon, and is told.
 
 use super::say;
+use crate::diagnostics::Sources;
 use crate::policy::{Day, Policy};
-use crate::policy_file::diagnostics::Sources;
 use crate::policy_file::load::{ReadError, Request, Store, load as load_policy};
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};

@@ -10,6 +10,7 @@
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 pub(crate) mod daemon;
+pub(crate) mod data;
 pub(crate) mod in_process;
 pub(crate) mod mta;
 

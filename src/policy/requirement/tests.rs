@@ -1,4 +1,4 @@
-//! Requirements held against facts, in sendmail's order and words; versions, names, dates.
+//! Requirements held against facts, in sendmail's order and words; versions and names.
 
 use super::*;
 use std::borrow::Cow;
@@ -57,13 +57,20 @@ fn verification_speaks_sendmails_words() {
         ("NOT", failed("no authentication requested")),
         ("NONE", failed("other side does not support STARTTLS")),
         ("CLEAR", failed("STARTTLS disabled locally")),
-        ("TEMP", failed("authentication failure TEMP")),
+        ("TEMP", failed("authentication failure")),
+        ("not", failed("no authentication requested")),
     ] {
         let mut facts = tls(256);
         facts.tls.verify = Some(Cow::Borrowed(verify));
         assert_eq!(need.check(&facts), expected, "{verify}");
     }
     assert_eq!(need.check(&plain()), failed("authentication required"));
+    // Where it means to repeat the word, sendmail repeats the extensions.
+    let cn = CertificateName { attribute: Attribute::CommonName, wanted: Wanted::OfPeer };
+    let need = Requirement { certificate: vec![cn], ..need };
+    let mut facts = tls(256);
+    facts.tls.verify = Some(Cow::Borrowed("TEMP"));
+    assert_eq!(need.check(&facts), failed("authentication failure CN"));
 }
 
 #[test]
@@ -94,8 +101,13 @@ fn versions_are_ordered() {
 #[test]
 fn names_of_certificates_match_in_xtext_and_in_any_case() {
     let need = Requirement {
-        cert_issuer: Some("/O=Rig/CN=Rig CA".into()),
-        cn: Some(CommonName::Is("mx.partner.example".into())),
+        certificate: vec![
+            CertificateName { attribute: Attribute::Issuer, wanted: Wanted::Is("/O=Rig/CN=Rig CA".into()) },
+            CertificateName {
+                attribute: Attribute::CommonName,
+                wanted: Wanted::Is("mx.partner.example".into()),
+            },
+        ],
         ..Requirement::default()
     };
     let mut facts = tls(256);
@@ -119,7 +131,29 @@ fn a_requirement_implies_a_weaker_one() {
 }
 
 #[test]
-fn an_exemption_holds_to_the_end_of_its_last_day() {
-    let exemption = Exemption { until: Some(Day(10)), ..Exemption::default() };
-    assert!(exemption.holds(Day(10)) && !exemption.holds(Day(11)));
+fn a_choice_of_names_is_met_by_one_of_them_and_none_by_nothing() {
+    let one_of = |names: &[&str]| Requirement {
+        certificate: vec![CertificateName {
+            attribute: Attribute::Issuer,
+            wanted: Wanted::OneOf(names.iter().map(|&name| name.to_owned()).collect()),
+        }],
+        ..Requirement::default()
+    };
+    let mut facts = tls(256);
+    facts.tls.cert_issuer = Some(Cow::Borrowed("/O=Rig+20CA"));
+    assert_eq!(one_of(&["/O=Other", "/o=rig ca"]).check(&facts), Outcome::Met);
+    assert_eq!(one_of(&[]).check(&facts), failed("Cert Issuer /O=Rig+20CA not acceptable"));
+}
+
+#[test]
+fn names_go_into_xtext_once() {
+    for (plain, encoded) in [
+        ("/O=Rig CA", "/O=Rig+20CA"),
+        ("/O=Rig+20CA", "/O=Rig+20CA"),
+        ("a+b", "a+b"),
+        ("a + (b)", "a+20+2B+20+28b+29"),
+        ("\u{e9}", "+C3+A9"),
+    ] {
+        assert_eq!(encode_xtext(plain), encoded);
+    }
 }

@@ -169,19 +169,31 @@ pub struct DiagnosticRecord<'a> {
 }
 
 /// What was found, in the order of finding.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
     errors: usize,
     warnings: usize,
+    most: usize,
+}
+
+impl Default for Diagnostics {
+    fn default() -> Self {
+        Self::up_to(MAX_SHOWN)
+    }
 }
 
 impl Diagnostics {
-    /// Adds one. What is beyond [`MAX_SHOWN`] is counted; an error still takes the place of a warning.
+    /// Shows so many at the most: a list that is worked off line by line may be longer than [`MAX_SHOWN`].
+    pub fn up_to(most: usize) -> Self {
+        Self { list: Vec::new(), errors: 0, warnings: 0, most }
+    }
+
+    /// Adds one. What is beyond the most that are shown is counted; an error still takes the place of a warning.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         let is_error = diagnostic.severity == Severity::Error;
         *(if is_error { &mut self.errors } else { &mut self.warnings }) += 1;
-        if self.list.len() < MAX_SHOWN {
+        if self.list.len() < self.most {
             self.list.push(diagnostic);
         } else if is_error
             && let Some(last) = self.list.iter().rposition(|other| other.severity == Severity::Warning)

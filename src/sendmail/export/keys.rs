@@ -1,0 +1,137 @@
+//! The keys of exported lines: networks on sendmail's boundaries, names as they are.
+//!
+//! Promises: the prefixes of a network hold its addresses, all of them and no others; a key comes out as sendmail
+//! itself spells what it looks up. Must not: know what stands on the right-hand side.
+
+use crate::policy::network::Network;
+use ipnet::IpNet;
+use std::net::IpAddr;
+
+/// The most lines that one network may need: a map is read by people too.
+pub(super) const MAX_LINES: u64 = 4096;
+
+/// An address cut at one of sendmail's boundaries: so many octets, or groups of IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Prefix {
+    address: IpAddr,
+    depth: u8,
+}
+
+/// What stands behind the tag. Ordered as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum LineKey {
+    /// A host, a mail address, a domain.
+    Name(String),
+    /// Addresses in brackets.
+    Literal(Prefix),
+    /// Addresses.
+    Network(Prefix),
+    /// Nothing: the bare tag.
+    Default,
+}
+
+impl LineKey {
+    /// The whole key.
+    pub(super) fn text(&self, tag: &str) -> String {
+        match self {
+            Self::Name(name) => format!("{tag}:{name}"),
+            Self::Literal(prefix) => format!("{tag}:[{}]", prefix.text()),
+            Self::Network(prefix) => format!("{tag}:{}", prefix.text()),
+            Self::Default => format!("{tag}:"),
+        }
+    }
+}
+
+impl Prefix {
+    /// As sendmail spells it: every group written out, without leading zeros.
+    fn text(self) -> String {
+        let depth = usize::from(self.depth);
+        match self.address {
+            IpAddr::V4(address) => {
+                let octets: Vec<String> = address.octets().iter().take(depth).map(u8::to_string).collect();
+                octets.join(".")
+            }
+            IpAddr::V6(address) => {
+                let groups = address.segments().into_iter().take(depth).map(|group| format!("{group:x}"));
+                std::iter::once("IPv6".to_owned()).chain(groups).collect::<Vec<_>>().join(":")
+            }
+        }
+    }
+}
+
+/// A network of the policy, to reckon with.
+pub(super) fn net_of(network: Network) -> Option<IpNet> {
+    // Its text is CIDR, or an address where it is one.
+    let text = network.to_string();
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+/// The prefixes on sendmail's boundaries that hold a network; or how many there would be, where that is too many.
+pub(super) fn prefixes(net: IpNet) -> Result<Vec<Prefix>, u64> {
+    let (step, least) = if net.addr().is_ipv4() { (8, 1) } else { (16, 0) };
+    // There is no key for all of IPv4: the first octet is the least that sendmail looks up.
+    let depth = net.prefix_len().div_ceil(step).max(least);
+    let count = 1u64 << (depth * step - net.prefix_len()).min(63);
+    if count > MAX_LINES {
+        return Err(count);
+    }
+    let subnets = net.subnets(depth * step).map_err(|_| count)?;
+    Ok(subnets.map(|subnet| Prefix { address: subnet.addr(), depth }).collect())
+}
+
+/// Whether two networks have an address in common.
+pub(super) fn overlap(one: IpNet, other: IpNet) -> bool {
+    one.contains(&other) || other.contains(&one)
+}
+
+/// Whether a name can be a line's key. A blank ends a key for makemap, and sendmail takes apart what it looks up:
+/// comments, quotes and lists are gone by then. The domain `ipv6` cannot be told from all of IPv6.
+pub(super) fn is_writable(name: &str, of_host: bool) -> bool {
+    name.bytes().all(|b| (b'!'..=b'~').contains(&b) && !b"\"()<>\\,;".contains(&b))
+        && !(of_host && name == "ipv6")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(network: &str) -> Vec<String> {
+        let net = net_of(Network::parse(network).unwrap().unwrap().network).unwrap();
+        prefixes(net).unwrap().into_iter().map(|prefix| LineKey::Network(prefix).text("T")).collect()
+    }
+
+    #[test]
+    fn a_network_is_cut_at_sendmails_boundaries() {
+        for (network, expected) in [
+            ("192.0.2.7", &["T:192.0.2.7"][..]),
+            ("192.0.2.0/24", &["T:192.0.2"]),
+            ("192.0.4.0/22", &["T:192.0.4", "T:192.0.5", "T:192.0.6", "T:192.0.7"]),
+            ("10.0.0.0/8", &["T:10"]),
+            ("6.0.0.0/7", &["T:6", "T:7"]),
+            ("2001:db8::/32", &["T:IPv6:2001:db8"]),
+            ("2001:DB8::25", &["T:IPv6:2001:db8:0:0:0:0:0:25"]),
+            ("2001:db8:0:ab00::/63", &["T:IPv6:2001:db8:0:ab00", "T:IPv6:2001:db8:0:ab01"]),
+            ("::/0", &["T:IPv6"]),
+        ] {
+            assert_eq!(shown(network), expected, "{network}");
+        }
+        for (network, count, first, last) in [
+            ("192.0.2.0/25", 128, "T:192.0.2.0", "T:192.0.2.127"),
+            ("0.0.0.0/0", 256, "T:0", "T:255"),
+            ("2001:db8:10::/44", 16, "T:IPv6:2001:db8:10", "T:IPv6:2001:db8:1f"),
+            ("2001:d000::/20", 4096, "T:IPv6:2001:d000", "T:IPv6:2001:dfff"),
+        ] {
+            let lines = shown(network);
+            assert_eq!((lines.len(), lines[0].as_str(), lines[count - 1].as_str()), (count, first, last));
+        }
+        assert_eq!(prefixes("2001:8000::/19".parse().unwrap()), Err(8192));
+        assert_eq!(prefixes("8000::/1".parse().unwrap()), Err(32_768));
+    }
+
+    #[test]
+    fn a_literal_stands_in_brackets() {
+        let of = |net: &str| LineKey::Literal(prefixes(net.parse().unwrap()).unwrap()[0]).text("TLS_Rcpt");
+        assert_eq!(of("192.0.2.0/24"), "TLS_Rcpt:[192.0.2]");
+        assert_eq!(of("2001:db8::/32"), "TLS_Rcpt:[IPv6:2001:db8]");
+    }
+}

@@ -1,0 +1,260 @@
+//! Keys that can never match, and what to write instead.
+//!
+//! Promises: what a hint proposes does match, as sendmail spells names and addresses; where nothing can be
+//! proposed it says what a key may be. Must not: judge whether a key matches (see [`super::super::access_map`]).
+
+use super::super::access_map::{Dead, tag_of};
+use super::faults::{At, shown};
+use crate::diagnostics::Diagnostic;
+use crate::policy::rule::Side;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// So many prefixes are spelt out for one network.
+const SPELT_OUT: u32 = 4;
+
+pub(super) fn never_matches(at: &At<'_>, dead: Dead) -> Diagnostic {
+    let key = at.rule.key;
+    Diagnostic::error("never-matches", format!("`{}` never matches: {}", shown(key), dead.words()))
+        .at(at.key())
+        .hint(hint(at.rule.side, key, dead))
+}
+
+fn hint(side: Side, key: &str, dead: Dead) -> String {
+    let tag = tag_of(side).unwrap_or_default();
+    if let Some(inner) = key.strip_prefix('[').and_then(|key| key.strip_suffix(']')) {
+        let written = spelt(inner, dead);
+        let brackets: Vec<_> = written.iter().flatten().map(|key| format!("`[{key}]`")).collect();
+        return if brackets.is_empty() {
+            "in brackets stands an address; a name has none".to_owned()
+        } else {
+            format!("write {}", brackets.join(", "))
+        };
+    }
+    match dead {
+        Dead::Wildcard | Dead::LeadingDot => {
+            match key.rsplit_once(['*', '?']).map_or(key, |(_, rest)| rest) {
+                rest if rest.trim_start_matches('.').is_empty() => {
+                    format!("write `{tag}:` with nothing behind it for everyone without a rule")
+                }
+                rest => {
+                    let name = rest.split_once('.').map_or(rest, |(_, name)| name).trim_start_matches('.');
+                    let feature = if dead == Dead::LeadingDot {
+                        " (with FEATURE(`lookupdotdomain') this key would match the subdomains alone)"
+                    } else {
+                        ""
+                    };
+                    format!("write `{}`: it covers the name and all its subdomains{feature}", shown(name))
+                }
+            }
+        }
+        Dead::TrailingDot => format!("write `{}`", shown(key.trim_end_matches('.'))),
+        Dead::Cidr => cidr_hint(tag, key),
+        Dead::Compressed | Dead::LeadingZeros | Dead::NoIpv6Tag => match spelt(key, dead) {
+            Some(keys) => format!("write {}", list(&keys)),
+            None => "write all groups out, without leading zeros: `IPv6:2001:db8:0:0:0:0:0:25`".to_owned(),
+        },
+        Dead::NotInBrackets => {
+            format!("write `[{}]` for mail to an address, or the recipient's domain", shown(key))
+        }
+        Dead::MailAddress => {
+            let host = key.rsplit_once('@').map_or(key, |(_, host)| host);
+            let host = if host.is_empty() { "the host".to_owned() } else { format!("`{}`", shown(host)) };
+            format!("write {host} here, or `TLS_Rcpt:{}` for deliveries to that recipient", shown(key))
+        }
+        Dead::NotAscii => {
+            let (user, name) = key.rsplit_once('@').map_or(("", key), |(user, name)| (user, name));
+            let at = if user.is_empty() { "" } else { "@" };
+            match idna::domain_to_ascii(name.trim_start_matches(['*', '.'])) {
+                // What was no UTF-8 has become U+FFFD: what it was nobody knows.
+                Ok(name) if !name.is_empty() && user.is_ascii() => {
+                    format!("write `{user}{at}{}`", shown(&name))
+                }
+                _ => "write the name in A-labels, as DNS has it".to_owned(),
+            }
+        }
+        Dead::NoName if side.is_host() => {
+            "a key is a host's name, a domain, an address, or the beginning of one up to a dot or colon"
+                .to_owned()
+        }
+        Dead::NoName => "a key is `user@domain`, `user@`, a domain, or nothing".to_owned(),
+    }
+}
+
+/// `a`, `b`
+fn list(keys: &[String]) -> String {
+    keys.iter().map(|key| format!("`{}`", shown(key))).collect::<Vec<_>>().join(", ")
+}
+
+/// Addresses as sendmail spells them.
+fn spelt(key: &str, dead: Dead) -> Option<Vec<String>> {
+    let groups = bare(key);
+    match dead {
+        Dead::Cidr => match prefixes(key)? {
+            Prefixes::Few(keys) => Some(keys),
+            _ => None,
+        },
+        Dead::TrailingDot => Some(vec![key.trim_end_matches('.').to_owned()]),
+        // `IPv6:2001:db8::` is meant for a network, and is an address.
+        Dead::Compressed if groups.ends_with(':') => {
+            let network = without_zeros(groups.trim_end_matches(':'), ':');
+            (!network.is_empty() && !network.contains("::")).then(|| vec![format!("IPv6:{network}")])
+        }
+        Dead::Compressed | Dead::LeadingZeros | Dead::NoIpv6Tag => {
+            if let Ok(address) = groups.parse::<Ipv6Addr>() {
+                return Some(vec![written_out(address)]);
+            }
+            if groups.contains("::") {
+                return None;
+            }
+            let separator = if groups.contains(':') { ':' } else { '.' };
+            let tag = if separator == ':' || groups.len() < key.len() { "IPv6:" } else { "" };
+            Some(vec![format!("{tag}{}", without_zeros(groups, separator))])
+        }
+        _ => None,
+    }
+}
+
+/// An address without its `IPv6:`.
+fn bare(key: &str) -> &str {
+    match key.split_at_checked(5) {
+        Some((tag, groups)) if tag.eq_ignore_ascii_case("IPv6:") => groups,
+        _ => key,
+    }
+}
+
+fn without_zeros(groups: &str, separator: char) -> String {
+    let plain = |group: &str| match group.trim_start_matches('0') {
+        "" if !group.is_empty() => "0".to_owned(),
+        group => group.to_owned(),
+    };
+    groups.split(separator).map(plain).collect::<Vec<_>>().join(&separator.to_string())
+}
+
+/// An address as `{client_addr}` has it.
+fn written_out(address: Ipv6Addr) -> String {
+    match address.to_ipv4_mapped() {
+        Some(v4) => v4.to_string(),
+        None => key_of(&address.segments().map(u32::from), 16),
+    }
+}
+
+/// The key of these groups: of 8 bits for IPv4, of 16 for IPv6.
+fn key_of(groups: &[u32], unit: u8) -> String {
+    if unit == 8 {
+        groups.iter().map(u32::to_string).collect::<Vec<_>>().join(".")
+    } else {
+        let groups: Vec<_> = groups.iter().map(|group| format!("{group:x}")).collect();
+        format!("IPv6:{}", groups.join(":"))
+    }
+}
+
+fn cidr_hint(tag: &str, key: &str) -> String {
+    match prefixes(key) {
+        Some(Prefixes::All) => format!("write `{tag}:` with nothing behind it for everyone without a rule"),
+        Some(Prefixes::Few(keys)) if keys.len() == 1 => format!("write {}", list(&keys)),
+        Some(Prefixes::Few(keys)) => format!("write a line for each of {}", list(&keys)),
+        Some(Prefixes::Many(count, first, last)) => {
+            format!("write a line for each of the {count} prefixes from `{first}` to `{last}`")
+        }
+        None => "write the prefix up to a dot or colon: `192.0.2` for 192.0.2.0/24".to_owned(),
+    }
+}
+
+/// The prefixes on dots and colons that make up a network.
+#[derive(Debug, PartialEq, Eq)]
+enum Prefixes {
+    All,
+    Few(Vec<String>),
+    Many(u32, String, String),
+}
+
+fn prefixes(key: &str) -> Option<Prefixes> {
+    let (address, length) = bare(key).split_once('/')?;
+    let length: u8 = length.parse().ok()?;
+    let (groups, unit): (Vec<u32>, u8) = match address.parse() {
+        Ok(IpAddr::V4(v4)) => (v4.octets().map(u32::from).to_vec(), 8),
+        Ok(IpAddr::V6(v6)) => (v6.segments().map(u32::from).to_vec(), 16),
+        // `192.0.2/24`
+        Err(_) => {
+            let missing = 3usize.checked_sub(address.matches('.').count())?;
+            let v4: Ipv4Addr = format!("{address}{}", ".0".repeat(missing)).parse().ok()?;
+            (v4.octets().map(u32::from).to_vec(), 8)
+        }
+    };
+    if length == 0 {
+        return Some(Prefixes::All);
+    }
+    let kept = usize::from(length.div_ceil(unit));
+    let free = u32::from(unit) - (u32::from(length) - 1) % u32::from(unit) - 1;
+    let count = 1u32.checked_shl(free)?;
+    let (last, whole) = groups.get(..kept)?.split_last()?;
+    let first = last & !(count - 1);
+    let nth = |n: u32| {
+        let mut groups = whole.to_vec();
+        groups.push(first + n);
+        key_of(&groups, unit)
+    };
+    Some(if count <= SPELT_OUT {
+        Prefixes::Few((0..count).map(nth).collect())
+    } else {
+        Prefixes::Many(count, nth(0), nth(count - 1))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_says_what_matches() {
+        for (key, dead, expected) in [
+            (".example.com", Dead::LeadingDot, "write `example.com`: it covers"),
+            ("*.example.com", Dead::Wildcard, "write `example.com`: it covers"),
+            ("mx*.example.com", Dead::Wildcard, "write `example.com`: it covers"),
+            ("*", Dead::Wildcard, "write `TLS_Clt:` with nothing"),
+            ("example.com.", Dead::TrailingDot, "write `example.com`"),
+            ("192.0.2.", Dead::TrailingDot, "write `192.0.2`"),
+            ("192.0.2.0/24", Dead::Cidr, "write `192.0.2`"),
+            ("192.0.2/24", Dead::Cidr, "write `192.0.2`"),
+            ("192.0.2.7/32", Dead::Cidr, "write `192.0.2.7`"),
+            ("10.0.0.0/8", Dead::Cidr, "write `10`"),
+            ("192.0.2.129/31", Dead::Cidr, "write a line for each of `192.0.2.128`, `192.0.2.129`"),
+            (
+                "192.0.4.0/22",
+                Dead::Cidr,
+                "write a line for each of `192.0.4`, `192.0.5`, `192.0.6`, `192.0.7`",
+            ),
+            (
+                "172.16.0.0/12",
+                Dead::Cidr,
+                "write a line for each of the 16 prefixes from `172.16` to `172.31`",
+            ),
+            ("0.0.0.0/0", Dead::Cidr, "write `TLS_Clt:` with nothing"),
+            ("192.0.2.0/33", Dead::Cidr, "write the prefix up to"),
+            ("partner.example/24", Dead::Cidr, "write the prefix up to"),
+            ("IPv6:2001:db8::/32", Dead::Cidr, "write `IPv6:2001:db8`"),
+            ("2001:db8::/47", Dead::Cidr, "write a line for each of `IPv6:2001:db8:0`, `IPv6:2001:db8:1`"),
+            (
+                "fe80::/10",
+                Dead::Cidr,
+                "write a line for each of the 64 prefixes from `IPv6:fe80` to `IPv6:febf`",
+            ),
+            ("2001:db8::25", Dead::Compressed, "write `IPv6:2001:db8:0:0:0:0:0:25`"),
+            ("::ffff:192.0.2.7", Dead::Compressed, "write `192.0.2.7`"),
+            ("IPv6:2001:db8::", Dead::Compressed, "write `IPv6:2001:db8`"),
+            ("IPv6:2001:0db8", Dead::LeadingZeros, "write `IPv6:2001:db8`"),
+            ("010.0.0.1", Dead::LeadingZeros, "write `10.0.0.1`"),
+            ("2001:db8:0:0:0:0:0:25", Dead::NoIpv6Tag, "write `IPv6:2001:db8:0:0:0:0:0:25`"),
+            ("[2001:db8::25]", Dead::Compressed, "write `[IPv6:2001:db8:0:0:0:0:0:25]`"),
+            ("[192.0.2.0/24]", Dead::Cidr, "write `[192.0.2]`"),
+            ("[mx.example]", Dead::NoName, "in brackets stands an address"),
+            ("joe@b.example", Dead::MailAddress, "write `b.example` here, or `TLS_Rcpt:joe@b.example`"),
+            ("bücher.example", Dead::NotAscii, "write `xn--bcher-kva.example`"),
+            ("b\u{fffd}cher.example", Dead::NotAscii, "write the name in A-labels"),
+            ("a..b", Dead::NoName, "a key is a host's name"),
+        ] {
+            let hint = hint(Side::Client, key, dead);
+            assert!(hint.starts_with(expected), "{key}: {hint}");
+        }
+    }
+}

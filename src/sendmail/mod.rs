@@ -1,0 +1,17 @@
+//! sendmail's own formats, read and written.
+//!
+//! The access map: [`access_map`] takes its text apart, [`rhs`] its TLS rules' right-hand sides (with
+//! [`tokens`], sendmail's own way to take a value apart). From there [`import`] makes a policy, [`lint`] says
+//! what is wrong, and [`export`] goes the other way, into the marked [`block`] of an access map.
+
+pub mod access_map;
+pub mod block;
+pub mod export;
+pub mod import;
+pub mod lint;
+pub mod lower;
+pub mod rhs;
+pub mod tokens;
+
+/// A map is worked off line by line: so many of its faults are shown.
+pub const MAX_SHOWN: usize = 10_000;
