@@ -163,7 +163,12 @@ pub struct DiagnosticRecord<'a> {
     line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
+    /// The column behind its last character, where it ends on the line that it begins on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end_column: Option<usize>,
     message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'a str>,
 }
@@ -278,6 +283,10 @@ impl Diagnostics {
 fn record<'a>(diagnostic: &'a Diagnostic, sources: &Sources) -> DiagnosticRecord<'a> {
     let source = diagnostic.place.as_ref().and_then(|place| Some((place, sources.get(place.file)?)));
     let located = source.map(|(place, source)| source.locate(place.span.start));
+    let end_column = source.zip(located.as_ref()).and_then(|((place, source), (line, ..))| {
+        let (end_line, column, _) = source.locate(place.span.end.max(place.span.start));
+        (end_line == *line).then_some(column)
+    });
     let path = source.map(|(_, source)| source.path.as_path()).or(diagnostic.path.as_deref());
     DiagnosticRecord {
         severity: diagnostic.severity,
@@ -285,7 +294,9 @@ fn record<'a>(diagnostic: &'a Diagnostic, sources: &Sources) -> DiagnosticRecord
         file: path.map(|path| path.display().to_string()),
         line: located.as_ref().map(|(line, ..)| *line),
         column: located.as_ref().map(|(_, column, _)| *column),
+        end_column,
         message: &diagnostic.message,
+        label: diagnostic.label.as_deref(),
         hint: diagnostic.hint.as_deref(),
     }
 }
@@ -368,6 +379,25 @@ mod tests {
         }
         assert_eq!(diagnostics.records(&sources).len(), 6);
         assert!(diagnostics.render(&sources, false).contains("policy.toml:"));
+    }
+
+    #[test]
+    fn a_script_is_told_all_that_is_drawn() {
+        let (sources, file) = sources();
+        let mut diagnostics = Diagnostics::default();
+        let label = || Diagnostic::error("x", "y").label("beside").hint("do");
+        diagnostics.push(label().at(Place { file, span: 12..21 }));
+        diagnostics.push(Diagnostic::error("x", "y").at(Place { file, span: 8..13 }));
+        diagnostics.push(Diagnostic::error("x", "y"));
+        assert_eq!(
+            serde_json::to_string(&diagnostics.records(&sources)).unwrap(),
+            concat!(
+                r#"[{"severity":"error","code":"x","file":"policy.toml","line":2,"column":1,"end_column":9,"#,
+                r#""message":"y","label":"beside","hint":"do"},"#,
+                r#"{"severity":"error","code":"x","file":"policy.toml","line":1,"column":9,"message":"y"},"#,
+                r#"{"severity":"error","code":"x","message":"y"}]"#
+            )
+        );
     }
 
     #[test]

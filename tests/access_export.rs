@@ -122,8 +122,9 @@ fn the_block_goes_to_standard_output_and_what_is_odd_to_standard_error() {
         after_begin(&soft.stdout),
         "# nothing of the policy is in mode soft-fail\n# END encr-milter\n"
     );
-    assert!(stderr(&soft).starts_with("warning[nothing-exported]: "), "{}", stderr(&soft));
-    assert!(stderr(&soft).ends_with("\n1 warning\n"), "{}", stderr(&soft));
+    assert!(stderr(&soft).starts_with("warning[harder-mode]: rule `partner` enforces"), "{}", stderr(&soft));
+    assert!(stderr(&soft).contains("\nwarning[nothing-exported]: "), "{}", stderr(&soft));
+    assert!(stderr(&soft).ends_with("\n2 warnings\n"), "{}", stderr(&soft));
     // Where the map would not be what the policy is, there is nothing to take for it.
     fs::write(home.path("p.toml"), POLICY.replace("192.0.2.0/24", "8000::/1")).unwrap();
     let wide = home.run(&[]);
@@ -221,6 +222,17 @@ fn a_symlink_stays_and_its_target_is_replaced() {
     assert!(fs::symlink_metadata(home.path("access")).unwrap().is_symlink());
     assert_eq!(after_begin(&fs::read(home.path("real dir/map")).unwrap()), LINES);
     assert_eq!(fs::read_dir(home.path("real dir")).unwrap().count(), 1);
+    // The map is made where the file lies, not where the link does.
+    fs::write(home.path("real dir/map"), "a OK\n").unwrap();
+    fs::write(home.path("Makefile"), "all:\n").unwrap();
+    let alone = home.write();
+    assert!(stderr(&alone).ends_with("  makemap hash access < access\n"), "{}", stderr(&alone));
+    fs::write(home.path("real dir/map"), "a OK\n").unwrap();
+    fs::write(home.path("real dir/Makefile"), "all:\n").unwrap();
+    let beside = home.write();
+    let real = fs::canonicalize(home.path("real dir")).unwrap();
+    assert!(stderr(&beside).ends_with(&format!("  make -C '{}'\n", real.display())), "{}", stderr(&beside));
+    fs::remove_file(home.path("real dir/Makefile")).unwrap();
     // A path that a shell would take apart is quoted.
     fs::write(home.path("real dir/map"), "a OK\n").unwrap();
     let output = home.run(&["--into", "real dir/map"]);
@@ -276,7 +288,7 @@ fn lines_outside_with_the_same_key_are_all_told_and_nothing_is_written() {
         "^^^^^^^^^^^^^^^^^^^^^^^ makemap",
         "error[duplicate-key]: `TLS_Clt:192.0.2` stands outside",
         "--> access:3:1",
-        "take this line out",
+        "take this line out, or let it say `PERM+ENCR:128`: rule `partner` of the policy says so",
         "2 errors\n",
     ] {
         assert!(stderr(&output).contains(part), "{part} in\n{}", stderr(&output));
@@ -284,6 +296,82 @@ fn lines_outside_with_the_same_key_are_all_told_and_nothing_is_written() {
     let (code, told) = home.json(&["--into", "access"]);
     assert_eq!((code, &told["ok"], told["diagnostics"].as_array().unwrap().len()), (78, &json!(false), 2));
     assert_eq!((&told["diagnostics"][1]["line"], &told["diagnostics"][1]["column"]), (&json!(3), &json!(1)));
+}
+
+#[test]
+fn a_line_outside_that_says_the_same_stands_for_the_blocks() {
+    let home =
+        Home::new(Some(b"# \xe9\nTLS_Clt:127\tok (myself)\ntls_clt:Partner.EXAMPLE perm + encr:128\n"));
+    fs::write(home.path("p.toml"), POLICY.replace("networks = []", "networks = [\"127.0.0.0/8\"]")).unwrap();
+    home.write();
+    let text = String::from_utf8_lossy(&home.access()).into_owned();
+    for part in [
+        "\n# line 2, outside of this block: TLS_Clt:127 OK\n",
+        "\n# line 3, outside of this block: TLS_Clt:partner.example PERM+ENCR:128\n",
+        "\nTLS_Clt:0\tOK\n",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    assert!(!text.contains("\nTLS_Clt:127\tOK\n") && !text.contains("\nTLS_Clt:partner.example"), "{text}");
+    assert!(stderr(&home.write()).ends_with("encr-milter: access: unchanged, nothing to write\n"));
+    // Behind the block too, which has become longer.
+    let moved = format!("{}TLS_Clt:192.0.2\tPERM+ENCR:128\n", text.replace('\u{fffd}', "x"));
+    fs::write(home.path("access"), &moved).unwrap();
+    let comment = POLICY.replace("contract", &"long ".repeat(60));
+    fs::write(home.path("p.toml"), comment).unwrap();
+    home.write();
+    let text = String::from_utf8(home.access()).unwrap();
+    let number = text.lines().position(|line| line == "TLS_Clt:192.0.2\tPERM+ENCR:128").unwrap() + 1;
+    assert!(number > 10, "{text}");
+    assert!(text.contains(&format!("\n# line {number}, outside of this block: TLS_Clt:192.0.2 ")), "{text}");
+    assert!(stderr(&home.write()).ends_with("encr-milter: access: unchanged, nothing to write\n"));
+    let (_, told) = home.json(&["--into", "access"]);
+    let outside: Vec<_> = told["lines"].as_array().unwrap().iter().map(|line| &line["outside"]).collect();
+    assert_eq!(outside, [&json!(3), &json!(number), &Value::Null, &Value::Null]);
+}
+
+#[test]
+fn a_line_outside_that_says_otherwise_than_exempt_is_told_so() {
+    let home = Home::new(Some(b"TLS_Clt:127\tENCR:112\nTLS_Clt:0\n"));
+    fs::write(home.path("p.toml"), POLICY.replace("networks = []", "networks = [\"127.0.0.0/8\"]")).unwrap();
+    let output = home.run(&["--into", "access"]);
+    assert_eq!(code(&output), 78);
+    for part in [
+        "`TLS_Clt:127` stands outside",
+        "`TLS_Clt:0` stands outside",
+        "take this line out, or let it say `OK`: [exempt] of the policy says so",
+        "2 errors, ",
+    ] {
+        assert!(stderr(&output).contains(part), "{part} in\n{}", stderr(&output));
+    }
+}
+
+#[test]
+fn a_dos_file_gets_a_dos_block() {
+    let home = Home::new(Some(b"# x\r\nConnect:a OK\r\n"));
+    home.write();
+    let text = String::from_utf8(home.access()).unwrap();
+    assert_eq!(text.matches('\n').count(), text.matches("\r\n").count(), "{text:?}");
+    assert_eq!(text.replace("\r\n", "\n").split_once("do not edit below\n").unwrap().1, LINES);
+    assert_eq!(stderr(&home.write()), "encr-milter: access: unchanged, nothing to write\n");
+}
+
+#[test]
+fn a_user_at_an_address_goes_to_a_policy_and_back() {
+    let home = Home::new(Some(b"TLS_Rcpt:Joe@[192.0.2.7]\tPERM+ENCR:128\nTLS_Rcpt:joe@[IPv6:2001:db8:0:0:0:0:0:1]\tPERM+ENCR:128\nTLS_Rcpt:[192.0.2]\tPERM+ENCR:256\n"));
+    let imported =
+        Command::new(PROGRAM).args(["access", "import", "access"]).current_dir(home.0.path()).output();
+    let imported = imported.unwrap();
+    assert_eq!((code(&imported), stderr(&imported)), (0, ""));
+    fs::write(home.path("p.toml"), &imported.stdout).unwrap();
+    let output = home.run(&[]);
+    for line in [
+        "TLS_Rcpt:joe@[192.0.2.7]\tPERM+ENCR:128\n",
+        "TLS_Rcpt:joe@[ipv6:2001:db8:0:0:0:0:0:1]\tPERM+ENCR:128\n",
+        "TLS_Rcpt:[192.0.2]\tPERM+ENCR:256\n",
+    ] {
+        assert!(stdout(&output).contains(line), "{line} in\n{}{}", stdout(&output), stderr(&output));
+    }
 }
 
 #[test]

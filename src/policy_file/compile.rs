@@ -8,7 +8,7 @@ use super::walk::{Located, nearest};
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
 use crate::policy::facts::plain_address;
 use crate::policy::lookup::{Index, InsertError, Key, RuleId};
-use crate::policy::network::{Network, Written};
+use crate::policy::network::{Network, Written, parse_address};
 use crate::policy::requirement::Requirement;
 use crate::policy::rule::{Exempt, Exemption, Mode, ModeEntry, Modes, Rule, Side};
 use crate::policy::{Day, Policy, domain};
@@ -234,7 +234,6 @@ impl<'c> Compiler<'c> {
                 .hint("give the exemption an `until`, or take the modes out"),
             );
         }
-        self.not_served(&name, doc);
         let exemption = doc.exemption.as_ref().map(|doc| {
             if let Some(until) = &doc.until
                 && until.value < self.today
@@ -258,21 +257,6 @@ impl<'c> Compiler<'c> {
         self.rules.push(Rule { name, comment, exemption, modes, skip: doc.skip.is_some() });
         for (side, text) in &doc.keys {
             self.key(RuleId::new(id), *side, text.value.as_ref(), || text.place.clone());
-        }
-    }
-
-    /// Keys of mail that leaves: nobody asks for them yet.
-    fn not_served(&mut self, name: &str, doc: &RuleDoc<'_>) {
-        let outbound = |side: &Side| matches!(side, Side::Server | Side::RecipientOutbound);
-        if let Some((side, key)) = doc.keys.iter().chain(&doc.lists).find(|(side, _)| outbound(side)) {
-            self.diagnostics.push(
-                Diagnostic::warning(
-                    "not-served",
-                    format!("rule `{name}` has `{side}` keys: this version does not act on mail that leaves"),
-                )
-                .at(key.place.clone())
-                .hint("`explain --direction outbound` shows what would be decided"),
-            );
         }
     }
 
@@ -497,7 +481,11 @@ fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<Stri
         let hint = format!("write `{local}@` and a domain");
         return Err(("no domain".to_owned(), Some(hint)));
     }
-    let host = domain::key(host).map_err(why)?;
+    // An address literal stays as it is written: mail addresses are compared as text.
+    let host = match parse_address(host).filter(|_| host.starts_with('[')) {
+        Some(_) => Cow::Owned(host.to_ascii_lowercase()),
+        None => domain::key(host).map_err(why)?,
+    };
     Ok(Cow::Owned(format!("{}@{host}", local.to_ascii_lowercase())))
 }
 

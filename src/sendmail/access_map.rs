@@ -5,7 +5,7 @@
 //! alone. Must not: judge what a rule demands (see [`super::rhs`]).
 
 use crate::policy::domain;
-use crate::policy::network::Network;
+use crate::policy::network::{Network, parse_address};
 use crate::policy::rule::Side;
 use std::collections::HashMap;
 use std::ops::Range;
@@ -13,6 +13,9 @@ use std::ops::Range;
 /// The tags of TLS rules, in sendmail's spelling, with their sides.
 pub const TAGS: [(&str, Side); 3] =
     [("TLS_Clt", Side::Client), ("TLS_Srv", Side::Server), ("TLS_Rcpt", Side::RecipientOutbound)];
+
+/// The most bytes of a line that makemap takes, without the line feed. What is beyond it reads as a line of its own.
+pub const MAX_LINE: usize = 1022;
 
 /// The tag of a side, where it has one.
 pub fn tag_of(side: Side) -> Option<&'static str> {
@@ -39,7 +42,8 @@ pub enum Content<'t> {
     Comment(&'t str),
     /// A TLS rule.
     Rule(Rule<'t>),
-    /// A line that is meant for one, and that makemap does not take.
+    /// A line that makemap does not take: one that is meant for a TLS rule, or a line of whatever kind that is too
+    /// long.
     Refused(Refused),
     /// Another entry: its key, in lower case where that differs, and its value.
     Other {
@@ -57,6 +61,8 @@ pub enum Refused {
     LeadingBlank,
     /// It has no value.
     NoValue,
+    /// It is longer than [`MAX_LINE`].
+    TooLong,
 }
 
 /// A TLS rule.
@@ -110,6 +116,8 @@ pub enum Dead {
     LeadingZeros,
     /// `2001:db8:0:0:0:0:0:25`: sendmail writes `IPv6:` before it.
     NoIpv6Tag,
+    /// `IPv6:0:0:0:0:0:ffff:c000:207`: sendmail writes such an address as IPv4.
+    Mapped,
     /// An address on the recipients' side, where only `[address]` is one.
     NotInBrackets,
     /// `user@example.com` on a side of hosts.
@@ -133,6 +141,7 @@ impl Dead {
             }
             Self::LeadingZeros => "sendmail writes addresses without leading zeros",
             Self::NoIpv6Tag => "sendmail writes `IPv6:` before such an address",
+            Self::Mapped => "sendmail writes an IPv4-mapped address as IPv4",
             Self::NotInBrackets => "no recipient's domain is an address without brackets",
             Self::MailAddress => "a host is looked up here, not a mail address",
             Self::NotAscii => "sendmail looks names up in A-labels (xn--…)",
@@ -157,7 +166,33 @@ fn is_blank(c: char) -> bool {
     matches!(c, ' ' | '\t' | '\r' | '\x0b' | '\x0c')
 }
 
+/// Where a line becomes too long for makemap.
+pub fn too_long_from(line: &str) -> Option<usize> {
+    if line.len() <= MAX_LINE {
+        return None;
+    }
+    let mut taken = 0;
+    let mut chars = line.char_indices();
+    let beyond = chars.find(|(_, c)| {
+        // A byte of Latin-1 has become this when the file was read; makemap counts one.
+        taken += if *c == char::REPLACEMENT_CHARACTER { 1 } else { c.len_utf8() };
+        taken > MAX_LINE
+    });
+    beyond.map(|(at, _)| at)
+}
+
+/// The tag that a key or a line begins with, if it is that of a TLS rule.
+pub fn tag_at_start(text: &str) -> Option<(&'static str, Side)> {
+    TAGS.into_iter().find(|(tag, _)| {
+        let own = text.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
+        own && text.get(tag.len()..).is_some_and(|rest| rest.starts_with(':'))
+    })
+}
+
 fn content(line: &str, start: usize) -> Content<'_> {
+    if too_long_from(line).is_some() {
+        return Content::Refused(Refused::TooLong);
+    }
     if let Some(comment) = line.strip_prefix('#') {
         return Content::Comment(comment);
     }
@@ -169,10 +204,7 @@ fn content(line: &str, start: usize) -> Content<'_> {
     let (whole_key, rest) = trimmed.split_at(end);
     let value = rest.trim_start_matches(is_blank);
     let separator = rest.strip_suffix(value).unwrap_or_default();
-    let Some((tag, side)) = TAGS.into_iter().find(|(tag, _)| {
-        let own = whole_key.get(..tag.len()).is_some_and(|start| start.eq_ignore_ascii_case(tag));
-        own && whole_key.get(tag.len()..).is_some_and(|rest| rest.starts_with(':'))
-    }) else {
+    let Some((tag, side)) = tag_at_start(whole_key) else {
         return Content::Other { key: whole_key, value };
     };
     if trimmed.len() < line.len() {
@@ -210,7 +242,9 @@ fn matches(side: Side, key: &str) -> Matches {
             Some(None) | None => Matches::Nothing(Dead::NoName),
         };
     }
-    match (network(&lower), side.is_host()) {
+    // A mail address may end with one, and is looked up as a whole.
+    let network = if lower.contains('@') { None } else { network(&lower) };
+    match (network, side.is_host()) {
         (Some(Ok(network)), true) => return Matches::Network(network),
         (Some(Ok(_)), false) => return Matches::Nothing(Dead::NotInBrackets),
         (Some(Err(dead)), _) => return Matches::Nothing(dead),
@@ -219,8 +253,13 @@ fn matches(side: Side, key: &str) -> Matches {
     let name = match lower.rsplit_once('@') {
         Some(_) if side.is_host() => return Matches::Nothing(Dead::MailAddress),
         // The address is looked up as a whole: `user@dom`, `user@`, `user+*@dom`.
+        Some(("*", _)) => return Matches::Nothing(Dead::Wildcard),
         Some((local, _)) if !is_local_part(local) => return Matches::Nothing(Dead::NoName),
         Some((_, "")) => return Matches::Name(lower),
+        // An address literal is a part of the text, in whatever spelling.
+        Some((_, literal)) if literal.starts_with('[') && parse_address(literal).is_some() => {
+            return Matches::Name(lower);
+        }
         Some((_, name)) => name,
         None => lower.as_str(),
     };
@@ -258,6 +297,7 @@ fn network(key: &str) -> Option<Result<Network, Dead>> {
             _ if groups.split(':').any(|group| group.len() > 1 && group.starts_with('0')) => {
                 Err(Dead::LeadingZeros)
             }
+            Some(Ok(_)) if is_mapped(groups) => Err(Dead::Mapped),
             Some(Ok(written)) if tagged => Ok(written.network),
             Some(Ok(_)) => Err(Dead::NoIpv6Tag),
             _ => Err(Dead::NoName),
@@ -272,6 +312,11 @@ fn network(key: &str) -> Option<Result<Network, Dead>> {
         Some(Ok(written)) => Ok(written.network),
         _ => Err(Dead::NoName),
     })
+}
+
+/// Whether an address, or what it begins with, lies within `::ffff:0:0/96`.
+fn is_mapped(groups: &str) -> bool {
+    groups == "0:0:0:0:0:ffff" || groups.starts_with("0:0:0:0:0:ffff:")
 }
 
 /// The lines that `CITag:tag` names: the issuers below `tag:`, each with its value.
@@ -347,6 +392,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_makemap_finds_too_long_is_refused_whatever_it_is() {
+        for start in ["TLS_Clt:a.example\tENCR:128 (", "# ", "Connect:x\tOK ", " "] {
+            let fits = format!("{start}{}", "x".repeat(MAX_LINE - start.len()));
+            assert_ne!(content(&fits, 0), Content::Refused(Refused::TooLong), "{start}");
+            // The end of a DOS line counts too.
+            for long in [format!("{fits}x"), format!("{fits}\r")] {
+                assert_eq!(content(&long, 0), Content::Refused(Refused::TooLong), "{start}");
+                assert_eq!(too_long_from(&long), Some(MAX_LINE));
+            }
+        }
+        assert_eq!(too_long_from(&"\u{fffd}".repeat(MAX_LINE)), None);
+        assert_eq!(too_long_from(&"\u{fffd}".repeat(MAX_LINE + 1)), Some(3 * MAX_LINE));
+        assert_eq!(too_long_from(&"\u{fc}".repeat(MAX_LINE)), Some(MAX_LINE));
+    }
+
+    #[test]
     fn lines_know_their_places() {
         let text = "# one\r\n\nTLS_Clt:a.example\tOK\nlast OK";
         let places: Vec<_> = lines(text).map(|line| (line.number, &text[line.span])).collect();
@@ -372,6 +433,13 @@ mod tests {
             ("IPv6:2001:DB8:0:0:0:0:0:25", "net 2001:db8::25"),
             ("IPv6:2001:db8", "net 2001:db8::/32"),
             ("IPv6", "net ::/0"),
+            ("IPv6:0:0:0:0:0", "net ::/80"),
+            ("IPv6:0:0:0:0:0:FFFF", "Mapped"),
+            ("IPv6:0:0:0:0:0:ffff:c000", "Mapped"),
+            ("IPv6:0:0:0:0:0:ffff:c000:207", "Mapped"),
+            ("IPv6:0:0:0:0:0:ffff:192.0.2.7", "Mapped"),
+            ("[IPv6:0:0:0:0:0:ffff]", "Mapped"),
+            ("IPv6:0:0:0:0:0:fff0", "net ::fff0:0:0/96"),
             ("[192.0.2]", "literal 192.0.2.0/24"),
             ("[IPv6:2001:db8]", "literal 2001:db8::/32"),
             (".example.com", "LeadingDot"),
@@ -400,6 +468,12 @@ mod tests {
             ("partner.example", "partner.example"),
             ("[192.0.2.7]", "literal 192.0.2.7"),
             ("192.0.2.7", "NotInBrackets"),
+            ("User@[192.0.2.7]", "user@[192.0.2.7]"),
+            ("user@[IPv6:2001:DB8:0:0:0:0:0:25]", "user@[ipv6:2001:db8:0:0:0:0:0:25]"),
+            ("user@[192.0.2]", "NoName"),
+            ("user@192.0.2.7", "NoName"),
+            ("*@partner.example", "Wildcard"),
+            ("*@", "Wildcard"),
             ("@partner.example", "NoName"),
             ("user@*.example", "Wildcard"),
         ] {

@@ -1,8 +1,11 @@
 //! The marked block of an access file: found, replaced, and held against the lines around it.
 //!
 //! Promises: works on bytes, for old files are no UTF-8; whatever is not within the block comes out as it went in.
+//! The block's lines end as the file's do.
 //! Damaged markers are never guessed at. Must not: read or write files, or know what stands in the block.
 
+use super::access_map::MAX_LINE;
+use super::tokens::{joined, prescan};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -90,6 +93,13 @@ pub fn find(text: &[u8]) -> Result<Option<Range<usize>>, Damaged> {
     }
 }
 
+/// Whether all lines end as on DOS; `None` where none ends.
+fn has_dos_ends(text: &[u8]) -> Option<bool> {
+    let mut ends = text.split_inclusive(|b| *b == b'\n').filter(|line| line.ends_with(b"\n")).peekable();
+    ends.peek()?;
+    Some(ends.all(|line| line.ends_with(b"\r\n")))
+}
+
 /// The text with this block in the place of the old one, or at the end where there was none. The block ends with
 /// a line feed.
 pub fn replace(text: &[u8], block: &str) -> Result<Vec<u8>, Damaged> {
@@ -99,35 +109,56 @@ pub fn replace(text: &[u8], block: &str) -> Result<Vec<u8>, Damaged> {
         Some(at) => (text.get(..at.start).unwrap_or(text), text.get(at.end..).unwrap_or_default()),
         None => (text, &[] as &[u8]),
     };
+    let around = [has_dos_ends(before), has_dos_ends(after)];
+    let known = around.into_iter().flatten().reduce(|one, other| one && other);
+    // Where there is nothing else, the old block tells.
+    let dos = known.or_else(|| has_dos_ends(text)).unwrap_or(false);
+    let end = if dos { "\r\n" } else { "\n" };
     out.extend_from_slice(before);
     if !before.is_empty() && !before.ends_with(b"\n") {
-        out.push(b'\n');
+        out.extend_from_slice(end.as_bytes());
     }
-    out.extend_from_slice(block.as_bytes());
+    for line in block.lines() {
+        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(end.as_bytes());
+    }
     out.extend_from_slice(after);
     Ok(out)
 }
 
-/// The key of a line outside of the block.
+/// A line outside of the block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outside<'t> {
-    /// As it is written.
+    /// Its key, as it is written.
     pub key: &'t [u8],
-    /// Where it stands.
+    /// Where the key stands.
     pub span: Range<usize>,
+    /// Its value, as it is written; none where makemap does not take the line.
+    pub value: Option<&'t [u8]>,
+    /// Its number, from 1.
+    pub number: usize,
 }
 
-/// The keys outside of the block, as they are written, each with its place. makemap takes all up to the first
-/// blank, and nothing of a line that begins with `#` or a blank.
+/// Whether two right-hand sides are one to sendmail: the same tokens, in any case.
+pub fn say_the_same(one: &str, other: &str) -> bool {
+    let tokens = |value| joined(&prescan(value)).to_ascii_lowercase();
+    tokens(one) == tokens(other)
+}
+
+/// The keys outside of the block, as they are written, each with its place and value. makemap takes all up to the
+/// first blank, and nothing of a line that begins with `#` or a blank.
 pub fn keys_outside(text: &[u8]) -> Result<Vec<Outside<'_>>, Damaged> {
     let block = find(text)?.unwrap_or(0..0);
     let blank = |b: &u8| b.is_ascii_whitespace() || *b == b'\x0b';
     Ok(lines(text)
-        .filter(|(_, span)| !block.contains(&span.start))
-        .filter_map(|(line, span)| {
+        .zip(1..)
+        .filter(|((_, span), _)| !block.contains(&span.start))
+        .filter_map(|((line, span), number)| {
             let length = line.iter().position(blank).unwrap_or(line.len());
             let key = line.get(..length).filter(|key| !key.is_empty() && !key.starts_with(b"#"))?;
-            Some(Outside { key, span: span.start..span.start + length })
+            let value = line.get(length..).map(<[u8]>::trim_ascii);
+            let value = value.filter(|value| !value.is_empty() && line.len() <= MAX_LINE);
+            Some(Outside { key, span: span.start..span.start + length, value, number })
         })
         .collect())
 }
@@ -154,13 +185,27 @@ mod tests {
             (b"a OK\n", [b"a OK\n", BLOCK.as_bytes(), b""].concat()),
             (b"a OK", [b"a OK\n", BLOCK.as_bytes(), b""].concat()),
             (
-                b"\xe9\r\n# BEGIN encr-milter: x\nold\n# END encr-milter\n\xff",
-                [b"\xe9\r\n", BLOCK.as_bytes(), b"\xff"].concat(),
+                b"\xe9\r\n\n# BEGIN encr-milter: x\nold\n# END encr-milter\n\xff",
+                [b"\xe9\r\n\n", BLOCK.as_bytes(), b"\xff"].concat(),
             ),
-            (b"# BEGIN encr-milter\r\n# END encr-milter", [b"", BLOCK.as_bytes(), b""].concat()),
+            (b"# BEGIN encr-milter\n# END encr-milter", [b"", BLOCK.as_bytes(), b""].concat()),
             (
                 b"# BEGIN encr-milters\n# END encr-milter2\n",
                 [b"# BEGIN encr-milters\n# END encr-milter2\n", BLOCK.as_bytes(), b""].concat(),
+            ),
+            // The block's lines end as the others do.
+            (
+                b"a OK\r\n\r\n",
+                b"a OK\r\n\r\n# BEGIN encr-milter: new\r\nTLS_Clt:a\tOK\r\n# END encr-milter\r\n".to_vec(),
+            ),
+            (
+                b"# BEGIN encr-milter\nold\n# END encr-milter\na OK\r\nb",
+                b"# BEGIN encr-milter: new\r\nTLS_Clt:a\tOK\r\n# END encr-milter\r\na OK\r\nb".to_vec(),
+            ),
+            (b"a OK\r\nb OK\n", [b"a OK\r\nb OK\n", BLOCK.as_bytes(), b""].concat()),
+            (
+                b"# BEGIN encr-milter\r\n# END encr-milter\r\n",
+                b"# BEGIN encr-milter: new\r\nTLS_Clt:a\tOK\r\n# END encr-milter\r\n".to_vec(),
             ),
             // What a comment of a rule says is no marker.
             (b"#   END encr-milter\n", [b"#   END encr-milter\n", BLOCK.as_bytes(), b""].concat()),
@@ -168,6 +213,18 @@ mod tests {
             let once = replace(text, BLOCK).unwrap();
             assert_eq!(once, expected, "{}", text.escape_ascii());
             assert_eq!(replace(&once, BLOCK).unwrap(), once);
+        }
+    }
+
+    #[test]
+    fn values_are_compared_as_sendmail_takes_them_apart() {
+        for (one, other, same) in [
+            ("OK", "ok (an old friend)", true),
+            ("PERM+ENCR:128", "perm + encr : 128", true),
+            ("PERM+ENCR:128", "ENCR:128", false),
+            ("OK", "OK # x", false),
+        ] {
+            assert_eq!(say_the_same(one, other), same, "{one} {other}");
         }
     }
 
@@ -196,6 +253,9 @@ mod tests {
             .map(|outside| (String::from_utf8_lossy(outside.key), &text[outside.span.clone()]))
             .collect();
         assert_eq!(keys, ["TLS_Clt:A", "ca:/O=x", "lone"].map(|key| (key.into(), key)));
+        let values: Vec<_> = keys_outside(text.as_bytes()).unwrap();
+        let values: Vec<_> = values.iter().map(|outside| (outside.number, outside.value)).collect();
+        assert_eq!(values, [(2, Some(&b"OK"[..])), (8, Some(b"OK")), (9, None)]);
         let tags: Vec<_> = tags_outside(text.as_bytes()).unwrap().into_iter().collect();
         assert_eq!(tags, ["ca", "tls_clt"]);
     }

@@ -10,19 +10,23 @@
 
 mod keys;
 mod needed;
+mod text;
 mod value;
 
-use super::access_map::{TAGS, tag_of};
+use super::access_map::{MAX_LINE, TAGS, tag_of};
+use super::lint::shown;
 use super::{block, rhs};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::policy::lookup::Key;
-use crate::policy::rule::{Mode, Rule, Side, Standing};
+use crate::policy::rule::{Mode, ModeEntry, Rule, Side, Standing};
 use crate::policy::{Day, Policy, domain};
 use ipnet::IpNet;
 use keys::{LineKey, is_writable, net_of, prefixes};
 use needed::{Effects, Source, Table};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Write;
+use std::net::Ipv4Addr;
+use text::{one_line, wrapped};
 use value::{Held, Written};
 
 /// What was exported.
@@ -54,6 +58,14 @@ pub struct Line {
     pub key: String,
     /// The right-hand side.
     pub value: String,
+    /// The number of the file's own line that says the same: then the block has none, for makemap complains of two.
+    pub outside: Option<usize>,
+}
+
+impl Line {
+    fn new(key: String, value: &str) -> Self {
+        Self { key, value: value.to_owned(), outside: None }
+    }
 }
 
 impl Export {
@@ -62,6 +74,13 @@ impl Export {
         self.sections
             .iter()
             .flat_map(|section| section.lines.iter().map(move |line| (section.rule.as_deref(), line)))
+    }
+
+    /// Marks the lines that stand outside of the block, each with its number there.
+    pub fn leave_out(&mut self, number: impl Fn(&Line) -> Option<usize>) {
+        for line in self.sections.iter_mut().flat_map(|section| &mut section.lines) {
+            line.outside = number(line);
+        }
     }
 
     /// The block for an access file.
@@ -77,11 +96,20 @@ impl Export {
             let _ = writeln!(out, "# nothing of the policy is in mode {}", self.mode);
         }
         for section in &self.sections {
-            for comment in &section.comments {
-                let _ = writeln!(out, "# {comment}");
+            for line in section.comments.iter().flat_map(|comment| wrapped(comment)) {
+                let _ = writeln!(out, "# {line}");
             }
             for line in &section.lines {
-                let _ = writeln!(out, "{}\t{}", line.key, line.value);
+                // On one line whatever the number: the number depends on how many lines the block has.
+                let _ = match line.outside {
+                    Some(number) => writeln!(
+                        out,
+                        "# line {number}, outside of this block: {} {}",
+                        shown(&line.key),
+                        shown(&line.value)
+                    ),
+                    None => writeln!(out, "{}\t{}", line.key, line.value),
+                };
             }
         }
         out.push_str(block::END);
@@ -182,10 +210,13 @@ impl<'p> Exporter<'p> {
             Standing::InForce => Effect::Shadow,
             Standing::Absent => Effect::Absent,
         };
+        let held = |side: &Side| tag_of(*side).is_some();
         let (Some(entry), mode, name) = (rule.modes.get(self.mode), self.mode, &rule.name) else {
+            if self.mode == Mode::SoftFail && sides.iter().any(held) {
+                self.warn_of_harder(rule);
+            }
             return standing;
         };
-        let held = |side: &Side| tag_of(*side).is_some();
         for side in Side::ALL.iter().filter(|side| sides.contains(side) && !held(side)) {
             let message =
                 format!("the {side} keys of rule `{name}` are not exported: no access map has them");
@@ -232,6 +263,26 @@ impl<'p> Exporter<'p> {
         }
     }
 
+    /// A rule that has ripened past this mode: the block would let go of what it holds.
+    fn warn_of_harder(&mut self, rule: &Rule) {
+        let in_force = |entry: &&ModeEntry| {
+            let whole = entry.percent.is_none_or(|percent| percent >= 100);
+            whole && entry.from.is_none_or(|from| from <= self.day)
+        };
+        let Some(entry) = rule.modes.get(Mode::Enforce).filter(in_force) else { return };
+        // A demand that no map holds has had no line.
+        let written = value::write(rhs::Prefix::Perm, &entry.requirement, &mut String::new);
+        if matches!(written, Written::Held(_)) {
+            let message = format!(
+                "rule `{}` enforces and has no soft-fail: a block of this mode does not hold it",
+                rule.name
+            );
+            let hint =
+                "`--mode enforce` exports it; a soft-fail beside its enforce would be held by this block";
+            self.warn("harder-mode", message, hint);
+        }
+    }
+
     /// Finds the lines of one side.
     fn side(&mut self, side: Side, effects: &Effects, placed: &mut Placed) {
         let mut table = Table::of(self.policy, side, effects);
@@ -253,6 +304,10 @@ impl<'p> Exporter<'p> {
         for name in exempt_names {
             self.place(side, Key::Name(&name), Source::Exempt, placed);
         }
+        // A program on this host that speaks to `sendmail -bs` has no address, and is exempt with the others here.
+        if side == Side::Client && self.exempts_this_host() {
+            placed.insert((side, keys::no_address()), (u8::MAX, Source::Exempt));
+        }
         for (net, source) in &table.networks {
             if table.network_needs_line(*net, *source, effects) {
                 self.place_net(side, *net, LineKey::Network, *source, placed);
@@ -272,6 +327,10 @@ impl<'p> Exporter<'p> {
             self.place(side, Key::Any, source, placed);
         }
         self.warn_of_side(side, &table, effects);
+    }
+
+    fn exempts_this_host(&self) -> bool {
+        self.policy.exempt().networks.iter().any(|network| network.contains(Ipv4Addr::LOCALHOST.into()))
     }
 
     /// The recipients of `[exempt]`, as keys of the side. Rules' keys of theirs are never asked for.
@@ -397,9 +456,7 @@ impl<'p> Exporter<'p> {
     fn section(&mut self, source: Source, keys: &[(Side, LineKey)], effects: &Effects) -> Option<Section> {
         let mode = self.mode;
         let lines = |value: &str| -> Vec<Line> {
-            let line = |(side, key): &(Side, LineKey)| {
-                Some(Line { key: key.text(tag_of(*side)?), value: value.to_owned() })
-            };
+            let line = |(side, key): &(Side, LineKey)| Some(Line::new(key.text(tag_of(*side)?), value));
             keys.iter().filter_map(line).collect()
         };
         let Source::Rule(id) = source else {
@@ -409,7 +466,12 @@ impl<'p> Exporter<'p> {
                     "  recipients with a +detail are among them: an access map takes it off".to_owned(),
                 );
             }
-            return Some(Section { rule: None, comments, lines: lines("OK") });
+            if keys.iter().any(|(side, key)| *side == Side::Client && *key == keys::no_address()) {
+                comments.push(
+                    "  TLS_Clt:0 is this host too: whoever runs `sendmail -bs` has no address".to_owned(),
+                );
+            }
+            return Some(Section { rule: None, comments, lines: self.short_enough(source, lines("OK")) });
         };
         let rule = self.policy.rules().get(id)?;
         let mut notes = Vec::new();
@@ -421,7 +483,7 @@ impl<'p> Exporter<'p> {
                     format!("weaker than the rule: min-version {version} is not held by an access map")
                 }));
                 for (tag, names) in &held.issuers {
-                    let line = |name: &String| Line { key: format!("{tag}:{name}"), value: "OK".to_owned() };
+                    let line = |name: &String| Line::new(format!("{tag}:{name}"), "OK");
                     issuers.extend(names.iter().map(line));
                 }
                 let demand = rule.modes.get(mode).map(|entry| entry.requirement.to_string());
@@ -449,14 +511,29 @@ impl<'p> Exporter<'p> {
         comments.extend(notes.into_iter().map(|note| format!("  {note}")));
         let mut lines = lines(value);
         lines.extend(issuers);
-        Some(Section { rule: Some(rule.name.clone()), comments, lines })
+        Some(Section { rule: Some(rule.name.clone()), comments, lines: self.short_enough(source, lines) })
     }
-}
 
-/// Free text on one line, without control characters.
-fn one_line(text: &str) -> String {
-    let text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    /// Lines that makemap takes. It would read the tail of another as a line of its own.
+    fn short_enough(&mut self, source: Source, mut lines: Vec<Line>) -> Vec<Line> {
+        // The tab, and a carriage return where the file has them.
+        let length = |line: &Line| line.key.len() + line.value.len() + 2;
+        if let Some(long) = lines.iter().find(|line| length(line) > MAX_LINE) {
+            let message = format!(
+                "{} has the line `{}`, whose {} bytes are more than makemap takes ({MAX_LINE})",
+                self.name(source),
+                shown(&long.key),
+                length(long)
+            );
+            self.error(
+                "line-too-long",
+                message,
+                "ask for shorter names, or leave this rule to the milter alone",
+            );
+            lines.retain(|line| length(line) <= MAX_LINE);
+        }
+        lines
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! decides is what sendmail's rulesets answer, in verdict, class of code and words (`docs/guide.md` lists the
 //! exceptions, which are told as diagnostics too). Must not: read what a line was meant for.
 
-use super::access_map::{Content, IssuerTags, Line, Matches, Rule, lines};
+use super::access_map::{Content, IssuerTags, Line, Matches, Refused, Rule, lines, tag_at_start};
 use super::block;
 use super::lint::faults;
 use super::lower::{Lowered, lower};
@@ -173,7 +173,7 @@ struct Key {
     line: usize,
     comment: String,
     /// What is to be known of this line.
-    note: Option<String>,
+    notes: Vec<String>,
 }
 
 struct Import<'i, 't> {
@@ -185,7 +185,8 @@ struct Import<'i, 't> {
     seen: HashSet<(Side, String)>,
     items: Vec<Item>,
     groups: Vec<Group>,
-    by_body: HashMap<String, usize>,
+    /// By whether it stands in no line, and by body.
+    by_body: HashMap<(bool, String), usize>,
     /// The names that rules have, each with the last number that was put behind it.
     names: HashMap<String, usize>,
     /// The sides that have rules, and those that have a default.
@@ -206,7 +207,13 @@ impl Import<'_, '_> {
 
     /// A line that is no part of the policy stands in it as a comment.
     fn leave(&mut self, text: &str, line: &Line<'_>, why: &str) {
-        let whole = clean(text.get(line.span.clone()).unwrap_or_default());
+        let mut whole = clean(text.get(line.span.clone()).unwrap_or_default());
+        if line.content == Content::Refused(Refused::TooLong)
+            && let Some((end, _)) = whole.char_indices().nth(MAX_LEFT)
+        {
+            whole.truncate(end);
+            whole.push('…');
+        }
         self.items.push(Item::Left(format!("# line {}, not imported: {why}\n#     {whole}\n", line.number)));
     }
 
@@ -215,7 +222,10 @@ impl Import<'_, '_> {
         let faults = faults::of_line(self.file, text, line);
         let Some(fault) = faults.first() else { return };
         let why = fault.message.clone();
-        self.rules += 1;
+        // What is too long is perhaps no rule.
+        let too_long = line.content == Content::Refused(Refused::TooLong);
+        let whole = text.get(line.span.clone()).unwrap_or_default();
+        self.rules += usize::from(!too_long || tag_at_start(whole).is_some());
         self.tell(faults);
         self.leave(text, line, &why);
     }
@@ -246,10 +256,12 @@ impl Import<'_, '_> {
                 return self.leave(text, line, &format!("never matches: {}", dead.words()));
             }
         };
-        let (name, body, note) = match &value {
+        let said = |fault: &&Diagnostic| fault.code != "silently-accepted";
+        let of_faults: Vec<String> = faults.iter().filter(said).map(|fault| fault.message.clone()).collect();
+        let (name, body, notes) = match &value {
             Value::Ok => self.exemption("ok", "OK in the access map", Prefix::Bare),
             Value::Skip if faults::cannot_skip(rule).is_none() && !self.options.no_skip => {
-                ("skip".to_owned(), "skip = true\n".to_owned(), None)
+                ("skip".to_owned(), "skip = true\n".to_owned(), Vec::new())
             }
             Value::Skip => self.exemption("accepts-skip", "sendmail accepts `SKIP` here", Prefix::Bare),
             Value::Accepted(accepted) => {
@@ -259,6 +271,7 @@ impl Import<'_, '_> {
             }
             Value::Demand(demand) => {
                 let Lowered { requirement, note, exact } = lower(demand, &self.tags);
+                let notes = note.clone().into_iter().collect();
                 if let Some(note) = note.as_ref().filter(|_| !exact || faults.is_empty()) {
                     let span = rule.value_start..rule.value_start + rule.value.trim_end().len();
                     let code = if exact { "differs" } else { "inexact" };
@@ -268,19 +281,25 @@ impl Import<'_, '_> {
                 let mode = self.options.mode(demand.prefix);
                 let prefix = if demand.prefix == Prefix::Perm { "perm-" } else { "" };
                 let name = format!("{prefix}{}", name_of(&requirement));
-                (name, format!("{mode} = {}\n", inline(&requirement)), note)
+                (name, format!("{mode} = {}\n", inline(&requirement)), notes)
             }
         };
+        // What sendmail accepts without a word is the rule's reason already.
+        let of_faults = of_faults.into_iter().chain(notes).collect();
         self.tell(faults);
         self.taken += 1;
-        self.add(&name, body, Key { side: rule.side, text: key, line: line.number, comment, note });
+        self.add(
+            &name,
+            body,
+            Key { side: rule.side, text: key, line: line.number, comment, notes: of_faults },
+        );
     }
 
     /// An exemption, but not from what sendmail exempts nobody from.
-    fn exemption(&self, name: &str, reason: &str, prefix: Prefix) -> (String, String, Option<String>) {
+    fn exemption(&self, name: &str, reason: &str, prefix: Prefix) -> (String, String, Vec<String>) {
         let mode = self.options.mode(prefix);
         let body = format!("exempt = {{ reason = {} }}\n{mode} = {{ handshake = true }}\n", quoted(reason));
-        (name.to_owned(), body, None)
+        (name.to_owned(), body, Vec::new())
     }
 
     /// sendmail refuses a session whose handshake failed, rule or no rule: `tls_client` and `tls_server` do so
@@ -291,20 +310,23 @@ impl Import<'_, '_> {
             let silent = side == Side::Server && only_recipients;
             if !silent && !self.defaults.contains(&side) {
                 let body = format!("{} = {{ handshake = true }}\n", self.options.mode(Prefix::Bare));
-                let key = Key { side, text: "*".to_owned(), line: 0, comment: String::new(), note: None };
+                let key =
+                    Key { side, text: "*".to_owned(), line: 0, comment: String::new(), notes: Vec::new() };
                 self.add("handshake", body, key);
             }
         }
     }
 
     fn add(&mut self, name: &str, body: String, key: Key) {
-        let place = match self.by_body.get(&body) {
+        // What no line says is a rule of its own.
+        let kind = (key.line == 0, body);
+        let place = match self.by_body.get(&kind) {
             Some(place) => *place,
             None => {
                 let place = self.groups.len();
                 let name = self.unique(name);
-                self.groups.push(Group { name, body: body.clone(), keys: Vec::new() });
-                self.by_body.insert(body, place);
+                self.groups.push(Group { name, body: kind.1.clone(), keys: Vec::new() });
+                self.by_body.insert(kind, place);
                 self.items.push(Item::Group(place));
                 place
             }
@@ -349,6 +371,9 @@ impl Import<'_, '_> {
     }
 }
 
+/// So many characters are shown of a line that is too long for makemap.
+const MAX_LEFT: usize = 200;
+
 const EXEMPT: &str = "
 # sendmail's rules hold for everyone: for clients that have authenticated, for this host itself, for mail to
 # postmaster. encr-milter's own defaults are milder; without this section they hold.
@@ -383,7 +408,7 @@ impl Group {
                 [key] if key.line == 0 => {
                     let _ = writeln!(out, "{side} = [{}]", quoted(&key.text));
                 }
-                [key] if key.note.is_none() && comments.len() < 2 => {
+                [key] if key.notes.is_empty() && comments.len() < 2 => {
                     let _ = writeln!(out, "{side} = [{}] # line {}", quoted(&key.text), key.line);
                 }
                 keys => {
@@ -396,7 +421,7 @@ impl Group {
                                 let _ = writeln!(out, "    # {line}");
                             }
                         }
-                        if let Some(note) = &key.note {
+                        for note in &key.notes {
                             let _ = writeln!(out, "    # {}", clean(note));
                         }
                         let _ = writeln!(out, "    {}, # line {}", quoted(&key.text), key.line);

@@ -19,7 +19,8 @@ use super::tokens::{joined, prescan};
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
 use crate::policy::network::Network;
 use crate::policy::rule::Side;
-use faults::{At, shown};
+use faults::At;
+pub(in crate::sendmail) use faults::shown;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 

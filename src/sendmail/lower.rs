@@ -12,7 +12,7 @@ use crate::policy::requirement::{Attribute, CertificateName, Requirement, Wanted
 pub struct Lowered {
     /// The requirement.
     pub requirement: Requirement,
-    /// How it differs from sendmail, if it does.
+    /// How it differs from sendmail, if it does. What the line's own faults say is not said again.
     pub note: Option<String>,
     /// Whether the verdict is sendmail's in every case.
     pub exact: bool,
@@ -23,11 +23,14 @@ pub fn lower(demand: &Demand, tags: &IssuerTags<'_>) -> Lowered {
     let mut lowering = Lowering { notes: Vec::new(), exact: true, certificate: Vec::new() };
     let bits = demand.bits.as_ref().filter(|bits| bits.number > 0);
     let min_bits = bits.map(|bits| {
-        let number = u16::try_from(bits.number).unwrap_or(u16::MAX);
-        if bits.text != number.to_string() {
-            lowering.notes.push(format!("sendmail reckons with {number} where `{}` is written", bits.text));
-        }
-        number
+        u16::try_from(bits.number).unwrap_or_else(|_| {
+            lowering.notes.push(format!(
+                "`{}` is {} in the policy: no cipher has either",
+                bits.text,
+                u16::MAX
+            ));
+            u16::MAX
+        })
     });
     let mut extensions = demand.extensions.iter().peekable();
     while let Some(extension) = extensions.next() {
@@ -37,10 +40,12 @@ pub fn lower(demand: &Demand, tags: &IssuerTags<'_>) -> Lowered {
                 (*attribute, Wanted::Is(name.clone()))
             }
             ExtensionDemand::Name(attribute, name) => {
-                let tag = attribute.extension();
-                lowering.notes.push(format!("{tag} `{name}` can never match: sendmail refuses everyone"));
                 // But for who has no such name at all, where none is written.
-                lowering.exact &= !name.is_empty();
+                if name.is_empty() {
+                    let tag = attribute.extension();
+                    lowering.notes.push(format!("{tag} `` can never match: the policy refuses everyone"));
+                    lowering.exact = false;
+                }
                 (*attribute, Wanted::OneOf(Vec::new()))
             }
             ExtensionDemand::IssuerTag(tag) => {

@@ -11,12 +11,12 @@ use crate::diagnostics::{Diagnostic, DiagnosticRecord, Diagnostics, FileId, Plac
 use crate::policy::{Day, rule};
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use crate::sendmail::block;
-use crate::sendmail::export::{Export, export};
+use crate::sendmail::export::{Export, Line, export};
 use file::Seen;
 use serde::Serialize;
 use similar::TextDiff;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -117,6 +117,9 @@ struct LineRecord<'a> {
     /// Absent for what `[exempt]` says.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
+    /// The number of the line outside of the block that says it, so that the block does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outside: Option<usize>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
@@ -158,7 +161,7 @@ fn work(arguments: &Arguments, today: Day) -> Outcome {
         outcome.diagnostics.push(diagnostic.clone());
     }
     if let Some((_, file)) = &file {
-        tell_twice(file, &made, &mut outcome);
+        meet_outside(file, &mut made, &mut outcome);
     }
     if outcome.diagnostics.has_errors() {
         outcome.code = exit::CONFIG;
@@ -223,20 +226,48 @@ fn access_file(path: &Path, outcome: &mut Outcome) -> Option<AccessFile> {
 }
 
 /// Lines around the block that have a key of the block's: makemap would keep the first and complain of the other.
-fn tell_twice(file: &AccessFile, made: &Export, outcome: &mut Outcome) {
-    let own: HashSet<String> = made.lines().map(|(_, line)| line.key.to_ascii_lowercase()).collect();
+/// One that says the same stands for the block's; another is told.
+fn meet_outside(file: &AccessFile, made: &mut Export, outcome: &mut Outcome) {
+    let own: HashMap<String, (String, Option<String>)> = made
+        .lines()
+        .map(|(rule, line)| (line.key.to_ascii_lowercase(), (line.value.clone(), rule.map(str::to_owned))))
+        .collect();
+    let mut same: HashMap<String, (usize, usize)> = HashMap::new();
     for outside in block::keys_outside(file.shown.as_bytes()).unwrap_or_default() {
         let key = String::from_utf8_lossy(outside.key);
-        if own.contains(&key.to_ascii_lowercase()) {
-            let message = format!("`{key}` stands outside of the block, and would stand in it too");
-            outcome.diagnostics.push(
-                Diagnostic::error("duplicate-key", message)
-                    .at(Place { file: file.id, span: outside.span })
-                    .label("makemap takes the first and complains of the other")
-                    .hint("take this line out: the policy has a rule for it"),
-            );
+        let lower = key.to_ascii_lowercase();
+        let Some((value, rule)) = own.get(&lower) else { continue };
+        let said = outside.value.map(String::from_utf8_lossy);
+        if said.is_some_and(|said| block::say_the_same(&said, value)) {
+            same.entry(lower).or_insert((outside.number, outside.span.start));
+            continue;
         }
+        let who = match rule {
+            Some(rule) => format!("rule `{rule}`"),
+            None => "[exempt]".to_owned(),
+        };
+        let message = format!("`{key}` stands outside of the block, and would stand in it too");
+        outcome.diagnostics.push(
+            Diagnostic::error("duplicate-key", message)
+                .at(Place { file: file.id, span: outside.span })
+                .label("makemap takes the first and complains of the other")
+                .hint(format!("take this line out, or let it say `{value}`: {who} of the policy says so")),
+        );
     }
+    if same.is_empty() {
+        return;
+    }
+    // Behind the block, lines move by as many as the block becomes longer.
+    let old = block::find(file.shown.as_bytes()).ok().flatten();
+    let count = |text: &str| text.bytes().filter(|b| *b == b'\n').count();
+    let (end, before) =
+        old.map_or((usize::MAX, 0), |old| (old.end, count(file.shown.get(old).unwrap_or_default())));
+    let find = |line: &Line| same.get(&line.key.to_ascii_lowercase()).copied();
+    made.leave_out(|line| find(line).map(|(number, _)| number));
+    let after = count(&made.block());
+    made.leave_out(|line| {
+        find(line).map(|(number, at)| if at < end { number } else { number + after - before })
+    });
 }
 
 /// Puts the block into the file, or says what that would change.
@@ -259,12 +290,13 @@ fn put(path: &Path, seen: &Seen, block: &str, dry_run: bool, outcome: &mut Outco
             let _ = hunk.to_writer(&mut diff);
         }
     }
-    outcome.change = Some(Change { diff, written, command: rebuild(path) });
+    outcome.change = Some(Change { diff, written, command: rebuild(path, seen.target()) });
 }
 
-/// The command that makes the map of the file.
-fn rebuild(path: &Path) -> String {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// The command that makes the map of the file. A symlink's Makefile is beside what it points to.
+fn rebuild(path: &Path, target: &Path) -> String {
+    let beside = if path.is_symlink() { target } else { path };
+    let folder = beside.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if folder.join("Makefile").is_file() {
         format!("make -C {}", quoted(folder))
     } else {
@@ -290,7 +322,12 @@ fn report(arguments: &Arguments, outcome: &Outcome) -> io::Result<()> {
             .export
             .iter()
             .flat_map(Export::lines)
-            .map(|(rule, line)| LineRecord { key: &line.key, value: &line.value, rule })
+            .map(|(rule, line)| LineRecord {
+                key: &line.key,
+                value: &line.value,
+                rule,
+                outside: line.outside,
+            })
             .collect(),
         changed: change.map(|change| !change.diff.is_empty()),
         written: change.map(|change| change.written),

@@ -73,7 +73,8 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         if ok {
             let plural = if found.rules == 1 { "" } else { "s" };
             let path = sources.get(file).map_or(Path::new("-"), |source| &source.path);
-            writeln!(out, "{}: {} TLS rule{plural}, sound", path.display(), found.rules)?;
+            let verdict = if warnings == 0 { "sound" } else { "no errors" };
+            writeln!(out, "{}: {} TLS rule{plural}, {verdict}", path.display(), found.rules)?;
         }
     }
     Ok(if ok { exit::OK } else { exit::CONFIG })

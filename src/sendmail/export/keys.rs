@@ -5,7 +5,7 @@
 
 use crate::policy::network::Network;
 use ipnet::IpNet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// The most lines that one network may need: a map is read by people too.
 pub(super) const MAX_LINES: u64 = 4096;
@@ -79,6 +79,12 @@ pub(super) fn prefixes(net: IpNet) -> Result<Vec<Prefix>, u64> {
     Ok(subnets.map(|subnet| Prefix { address: subnet.addr(), depth }).collect())
 }
 
+/// What sendmail has for the address of whom it has none of: a program that speaks SMTP to `sendmail -bs`. Its key is
+/// that of 0.0.0.0/8, where no host is.
+pub(super) fn no_address() -> LineKey {
+    LineKey::Network(Prefix { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), depth: 1 })
+}
+
 /// Whether two networks have an address in common.
 pub(super) fn overlap(one: IpNet, other: IpNet) -> bool {
     one.contains(&other) || other.contains(&one)
@@ -126,6 +132,11 @@ mod tests {
         }
         assert_eq!(prefixes("2001:8000::/19".parse().unwrap()), Err(8192));
         assert_eq!(prefixes("8000::/1".parse().unwrap()), Err(32_768));
+    }
+
+    #[test]
+    fn who_has_no_address_is_the_text_0() {
+        assert_eq!(no_address().text("TLS_Clt"), "TLS_Clt:0");
     }
 
     #[test]

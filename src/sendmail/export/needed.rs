@@ -9,6 +9,7 @@
 use super::Effect;
 use super::keys::{net_of, overlap};
 use crate::policy::lookup::Key;
+use crate::policy::network::parse_address;
 use crate::policy::rule::Side;
 use crate::policy::{Policy, domain};
 use ipnet::IpNet;
@@ -212,6 +213,13 @@ impl<'p> Table<'p> {
                 return self.domain_demand || self.default_demand(effects);
             }
             domain = rest;
+        }
+        if let Some(address) = parse_address(domain).filter(|_| domain.starts_with('[')) {
+            return match around(&self.literals, IpNet::from(address), true, effects) {
+                Next::Demand => true,
+                Next::Pass => false,
+                Next::Further => self.default_demand(effects),
+            };
         }
         let own = usize::from(domain.len() == name.len());
         match self.first(domain::self_and_parents(domain).skip(own), effects) {

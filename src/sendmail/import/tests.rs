@@ -120,3 +120,69 @@ fn what_a_policy_words_otherwise_is_told() {
     assert!(inexact.inexact);
     assert_eq!(told, ["inexact 1:11"]);
 }
+
+#[test]
+fn what_sendmail_takes_otherwise_stands_beside_the_key() {
+    let text = "TLS_Clt:a\tENCR:112+CN:x++FOO\nTLS_Clt:b\tENCR:abc\nTLS_Clt:c\tENCR:0112\nTLS_Clt:d\tENCR:112+CN++\n\
+                TLS_Clt:e\tENCR:112+CN:x+CS:y\nTLS_Clt: f.example ENCR:112\nTLS_Clt:g\tENCR:0x70+CN:x y\n";
+    let (imported, _) = imported(text, Options::default());
+    for (note, key) in [
+        ("sendmail does not know `FOO`, and accepts without looking further", "\"a\", # line 1"),
+        ("`abc` counts as 0 bits: that demands no encryption", "\"b\", # line 2"),
+        ("`0112` is octal: sendmail demands 74 bits", "\"c\", # line 3"),
+        ("a `++` at the end: sendmail looks at none of the extensions", "\"d\", # line 4"),
+        ("a single `+` ends no name: no CN is ever `x+CS:y`, and everyone is refused", "\"e\", # line 5"),
+        (
+            "a blank behind `TLS_Clt:` makes this the rule for everyone, and sendmail accepts its value, \
+             `f.example ENCR:112`",
+            "\"*\", # line 6",
+        ),
+        (
+            "`0x70` is hexadecimal: sendmail demands 112 bits\n    # no CN is ever `x y`: everyone is refused",
+            "\"g\", # line 7",
+        ),
+    ] {
+        let beside = format!("[\n    # {note}\n    {key}\n");
+        let among = format!("\n    # {note}\n    {key}\n");
+        assert!(
+            imported.policy.contains(&beside) || imported.policy.contains(&among),
+            "{note}\n{}",
+            imported.policy
+        );
+    }
+}
+
+#[test]
+fn the_handshake_is_a_rule_of_its_own() {
+    let (imported, _) = imported("TLS_Clt:q.example\tENCR:0\n", Options::default());
+    for part in [
+        "name = \"encr-0\"\nclient = [\"q.example\"] # line 1\nsoft-fail = { handshake = true }\n",
+        "name = \"handshake\"\ncomment = ",
+        "\nclient = [\"*\"]\nserver = [\"*\"]\nsoft-fail = { handshake = true }\n",
+    ] {
+        assert!(imported.policy.contains(part), "{part} in\n{}", imported.policy);
+    }
+}
+
+#[test]
+fn a_line_that_is_too_long_is_left_out_and_cut() {
+    let long = "x".repeat(2000);
+    let text = format!(
+        "TLS_Clt:a\tENCR:112+CN:{long}\n# {long} TLS_Clt:b OK\nTLS_Clt:c\tENCR:1\nConnect:{long} OK\n"
+    );
+    let (imported, told) = imported(&text, Options::default());
+    assert_eq!((imported.rules, imported.taken), (2, 1));
+    assert_eq!(told, ["line-too-long 1:1023", "line-too-long 2:1023", "line-too-long 4:1023"]);
+    let left = "# line 1, not imported: makemap refuses a line of more than 1022 bytes, and takes the rest of it for another line\n#     TLS_Clt:a ENCR:112+CN:xx";
+    assert!(imported.policy.contains(left), "{}", imported.policy);
+    assert!(imported.policy.lines().all(|line| line.chars().count() < 220), "{}", imported.policy);
+}
+
+#[test]
+fn an_ipv4_mapped_key_is_no_rule_for_all_of_ipv4() {
+    let text = "TLS_Clt:IPv6:0:0:0:0:0:ffff\tPERM+ENCR:256\nTLS_Clt:IPv6:0:0:0:0:0\tENCR:1\n";
+    let (imported, told) = imported(text, Options::default());
+    assert_eq!((imported.taken, told), (1, vec!["never-matches 1:9".to_owned()]));
+    assert!(imported.policy.contains("client = [\"::/80\"] # line 2"), "{}", imported.policy);
+    assert!(imported.policy.contains("# line 1, not imported: never matches: "), "{}", imported.policy);
+}

@@ -4,7 +4,7 @@
 
 use super::super::access_map::{Matches, Rule, tag_of};
 use super::super::rhs::{Bits, Demand, Value};
-use super::faults::{At, shown};
+use super::faults::{At, MOST_BITS, shown};
 use crate::diagnostics::{Diagnostic, FileId};
 use crate::policy::requirement::amounts_to;
 use crate::policy::rule::Side;
@@ -120,7 +120,9 @@ fn no_such_bits(at: &At<'_>, demand: &Demand, bits: &Bits) -> Option<Diagnostic>
     }
     let number = u16::try_from(bits.number).unwrap_or(u16::MAX);
     amounts_to(number).map(|amounts| {
-        Diagnostic::warning("no-such-bits", format!("no cipher has {} bits", shown(&bits.text)))
+        // Bits that nobody has refuse everyone; others only hold for more than is written.
+        let told = if number > MOST_BITS { Diagnostic::error } else { Diagnostic::warning };
+        told("no-such-bits", format!("no cipher has {} bits", shown(&bits.text)))
             .at(place)
             .label(amounts)
             .hint("today's ciphers have 112 (3DES), 128 (AES-128) or 256 (AES-256, ChaCha20) bits")

@@ -3,7 +3,7 @@
 //! Promises: of each fault what sendmail does, where it stands, and what to write instead; nothing of a line
 //! that is sound. Needs no other line, so that `import` can ask about the line that it is at.
 
-use super::super::access_map::{Content, Line, Matches, Refused, Rule, tag_of};
+use super::super::access_map::{Content, Line, MAX_LINE, Matches, Refused, Rule, tag_of, too_long_from};
 use super::super::rhs::{
     self, Accepted, Bits, Demand, Extension, ExtensionDemand, Ignored, Value, Why, can_match,
 };
@@ -15,8 +15,11 @@ use crate::policy::{domain, network::Network};
 use std::borrow::Cow;
 use std::ops::Range;
 
+/// No cipher has more bits.
+pub(super) const MOST_BITS: u16 = 256;
+
 /// A text as a message shows it: one of a million characters is cut, and a tab is a blank.
-pub(super) fn shown(text: &str) -> Cow<'_, str> {
+pub(in crate::sendmail) fn shown(text: &str) -> Cow<'_, str> {
     let (start, more) = match text.char_indices().nth(60) {
         Some((end, _)) => (text.get(..end).unwrap_or_default(), "…"),
         None => (text, ""),
@@ -98,6 +101,14 @@ fn refused(file: FileId, text: &str, line: &Line<'_>, why: Refused) -> Diagnosti
         Refused::NoValue => Diagnostic::error("no-value", format!("makemap refuses `{}`: it has no value", shown(written)))
             .at(Place { file, span: start..start + written.len() })
             .hint("give it one behind a tab (`OK` exempts), or take it out; makemap leaves this one out, and exits with 65"),
+        Refused::TooLong => {
+            let from = line.span.start + too_long_from(whole).unwrap_or_default();
+            let message =
+                format!("makemap refuses a line of more than {MAX_LINE} bytes, and takes the rest of it for another line");
+            Diagnostic::error("line-too-long", message)
+                .at(Place { file, span: from..line.span.end })
+                .hint("make it shorter, or several lines of it: the rest may be a rule that holds; makemap exits with 65")
+        }
     }
 }
 
@@ -343,14 +354,17 @@ fn misread_bits(at: &At<'_>, demand: &Demand, bits: &Bits) -> Option<Diagnostic>
         };
         return Some(diagnostic.at(place).hint(hint));
     }
-    let what = if plain {
+    let message = if plain {
         format!("`{text}` is octal: sendmail demands {number} bits")
     } else if bits.text.to_ascii_lowercase().starts_with("0x") {
         format!("`{text}` is hexadecimal: sendmail demands {number} bits")
     } else {
         format!("sendmail reads `{text}` up to where it is no number: {number} bits")
     };
-    Some(Diagnostic::warning("misread-bits", what).at(place).hint(hint))
+    // No cipher has so many: everyone is refused.
+    let refuses = number > i64::from(MOST_BITS);
+    let told = if refuses { Diagnostic::error } else { Diagnostic::warning };
+    Some(told("misread-bits", message).at(place).hint(hint))
 }
 
 fn name_fault(at: &At<'_>, extension: &Extension, attribute: &str, name: &str) -> Option<Diagnostic> {

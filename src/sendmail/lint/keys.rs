@@ -24,13 +24,16 @@ fn hint(side: Side, key: &str, dead: Dead) -> String {
     if let Some(inner) = key.strip_prefix('[').and_then(|key| key.strip_suffix(']')) {
         let written = spelt(inner, dead);
         let brackets: Vec<_> = written.iter().flatten().map(|key| format!("`[{key}]`")).collect();
-        return if brackets.is_empty() {
+        return if brackets.is_empty() && dead == Dead::Mapped {
+            "no key is all of IPv4: write a line for each first octet that is meant, as `[192]`".to_owned()
+        } else if brackets.is_empty() {
             "in brackets stands an address; a name has none".to_owned()
         } else {
             format!("write {}", brackets.join(", "))
         };
     }
     match dead {
+        Dead::Wildcard | Dead::LeadingDot if key.contains('@') => user_hint(tag, key),
         Dead::Wildcard | Dead::LeadingDot => {
             match key.rsplit_once(['*', '?']).map_or(key, |(_, rest)| rest) {
                 rest if rest.trim_start_matches('.').is_empty() => {
@@ -52,6 +55,12 @@ fn hint(side: Side, key: &str, dead: Dead) -> String {
         Dead::Compressed | Dead::LeadingZeros | Dead::NoIpv6Tag => match spelt(key, dead) {
             Some(keys) => format!("write {}", list(&keys)),
             None => "write all groups out, without leading zeros: `IPv6:2001:db8:0:0:0:0:0:25`".to_owned(),
+        },
+        Dead::Mapped => match spelt(key, dead) {
+            Some(keys) => format!("write {}", list(&keys)),
+            None => format!(
+                "no key is all of IPv4: write a line for each first octet that is meant, or `{tag}:` for everyone without a rule"
+            ),
         },
         Dead::NotInBrackets => {
             format!("write `[{}]` for mail to an address, or the recipient's domain", shown(key))
@@ -80,6 +89,25 @@ fn hint(side: Side, key: &str, dead: Dead) -> String {
     }
 }
 
+/// A pattern for whole mail addresses.
+fn user_hint(tag: &str, key: &str) -> String {
+    let (user, host) = key.rsplit_once('@').unwrap_or(("", key));
+    let domain = host.trim_start_matches(['*', '.']);
+    match (user, domain) {
+        ("*", "") => format!("write `{tag}:` with nothing behind it for everyone without a rule"),
+        ("*", domain) => {
+            format!(
+                "write `{}` for every user there: it covers the domain and all its subdomains",
+                shown(domain)
+            )
+        }
+        (user, _) => format!(
+            "a user's line names the whole address; write a line for each, or `{}@` for that user at every domain",
+            shown(user)
+        ),
+    }
+}
+
 /// `a`, `b`
 fn list(keys: &[String]) -> String {
     keys.iter().map(|key| format!("`{}`", shown(key))).collect::<Vec<_>>().join(", ")
@@ -98,6 +126,17 @@ fn spelt(key: &str, dead: Dead) -> Option<Vec<String>> {
         Dead::Compressed if groups.ends_with(':') => {
             let network = without_zeros(groups.trim_end_matches(':'), ':');
             (!network.is_empty() && !network.contains("::")).then(|| vec![format!("IPv6:{network}")])
+        }
+        Dead::Mapped => {
+            let groups = groups.get("0:0:0:0:0:ffff".len()..)?.strip_prefix(':')?;
+            if groups.contains('.') {
+                return Some(vec![groups.to_owned()]);
+            }
+            let halves: Result<Vec<u16>, _> =
+                groups.split(':').map(|group| u16::from_str_radix(group, 16)).collect();
+            let octets: Vec<u32> =
+                halves.ok()?.into_iter().flat_map(u16::to_be_bytes).map(u32::from).collect();
+            Some(vec![key_of(&octets, 8)])
         }
         Dead::Compressed | Dead::LeadingZeros | Dead::NoIpv6Tag => {
             if let Ok(address) = groups.parse::<Ipv6Addr>() {
@@ -245,6 +284,12 @@ mod tests {
             ("IPv6:2001:0db8", Dead::LeadingZeros, "write `IPv6:2001:db8`"),
             ("010.0.0.1", Dead::LeadingZeros, "write `10.0.0.1`"),
             ("2001:db8:0:0:0:0:0:25", Dead::NoIpv6Tag, "write `IPv6:2001:db8:0:0:0:0:0:25`"),
+            ("IPv6:0:0:0:0:0:FFFF:c000:207", Dead::Mapped, "write `192.0.2.7`"),
+            ("IPv6:0:0:0:0:0:ffff:a00", Dead::Mapped, "write `10.0`"),
+            ("IPv6:0:0:0:0:0:ffff:192.0.2.7", Dead::Mapped, "write `192.0.2.7`"),
+            ("IPv6:0:0:0:0:0:ffff", Dead::Mapped, "no key is all of IPv4: write a line for each"),
+            ("[IPv6:0:0:0:0:0:ffff:c000:207]", Dead::Mapped, "write `[192.0.2.7]`"),
+            ("[IPv6:0:0:0:0:0:ffff]", Dead::Mapped, "no key is all of IPv4: write a line for each"),
             ("[2001:db8::25]", Dead::Compressed, "write `[IPv6:2001:db8:0:0:0:0:0:25]`"),
             ("[192.0.2.0/24]", Dead::Cidr, "write `[192.0.2]`"),
             ("[mx.example]", Dead::NoName, "in brackets stands an address"),
@@ -254,6 +299,25 @@ mod tests {
             ("a..b", Dead::NoName, "a key is a host's name"),
         ] {
             let hint = hint(Side::Client, key, dead);
+            assert!(hint.starts_with(expected), "{key}: {hint}");
+        }
+        for (key, dead, expected) in [
+            ("*@a.example", Dead::Wildcard, "write `a.example` for every user there"),
+            ("*@*.a.example", Dead::Wildcard, "write `a.example` for every user there"),
+            ("*@", Dead::Wildcard, "write `TLS_Rcpt:` with nothing"),
+            (
+                "u@*.a.example",
+                Dead::Wildcard,
+                "a user's line names the whole address; write a line for each, or `u@`",
+            ),
+            (
+                "u@.a.example",
+                Dead::LeadingDot,
+                "a user's line names the whole address; write a line for each, or `u@`",
+            ),
+            ("*.a.example", Dead::Wildcard, "write `a.example`: it covers"),
+        ] {
+            let hint = hint(Side::RecipientOutbound, key, dead);
             assert!(hint.starts_with(expected), "{key}: {hint}");
         }
     }

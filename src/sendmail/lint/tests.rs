@@ -57,7 +57,10 @@ fn each_fault_has_its_code_and_place() {
         ("TLS_Srv:a.b\tVERIFY:abc", "1:20 misread-bits"),
         ("TLS_Srv:a.b\tVERIFY:0", ""),
         ("TLS_Srv:a.b\tENCR:0", "1:18 no-such-bits"),
-        ("TLS_Srv:a.b\tENCR:99999999999", "1:18 no-such-bits"),
+        ("TLS_Srv:a.b\tENCR:200", "1:18 no-such-bits"),
+        ("TLS_Srv:a.b\tENCR:257", "1:18 no-such-bits!"),
+        ("TLS_Srv:a.b\tENCR:99999999999", "1:18 no-such-bits!"),
+        ("TLS_Srv:a.b\tENCR:0x200", "1:18 misread-bits!"),
         ("TLS_Srv:a.b\tVERIFY+CN:\"a\"", "1:20 unmatchable-name!"),
         ("TLS_Srv:a.b\tVERIFY+CN:b\u{fc}", "1:20 unmatchable-name!"),
         ("TLS_Srv:a.b\tVERIFY+CN:a(b)", "1:20 unmatchable-name!"),
@@ -69,6 +72,9 @@ fn each_fault_has_its_code_and_place() {
         // The key.
         ("TLS_Clt:a.b.\tENCR:1", "1:9 never-matches!"),
         ("TLS_Clt:*.b\tENCR", "1:9 never-matches! 1:13 silently-accepted!"),
+        ("TLS_Clt:IPv6:0:0:0:0:0:ffff\tENCR:1", "1:9 never-matches!"),
+        ("TLS_Rcpt:*@a.b\tENCR:1", "1:10 never-matches!"),
+        ("TLS_Rcpt:u@[192.0.2.7]\tENCR:1", ""),
         ("TLS_Clt:partner\tENCR:1", "1:9 single-label"),
         ("TLS_Clt:de\tENCR:1", ""),
         ("TLS_Clt:localhost\tOK", ""),
@@ -95,6 +101,17 @@ fn each_fault_has_its_code_and_place() {
     ] {
         assert_eq!(codes(line).join(" "), expected, "{line}");
     }
+}
+
+#[test]
+fn a_line_that_makemap_finds_too_long_is_told_from_its_first_byte_too_many() {
+    for start in ["TLS_Clt:a.b\tENCR:1 (", "#", "Connect:a.b\tOK ", " "] {
+        let fits = format!("{start}{}", "x".repeat(1022 - start.len()));
+        assert_eq!(codes(&fits).iter().filter(|code| code.contains("long")).count(), 0, "{start}");
+        assert_eq!(codes(&format!("\n{fits}TLS_Clt:b.c OK\n")), ["2:1023 line-too-long!"], "{start}");
+    }
+    // Bytes of Latin-1 are one each to makemap.
+    assert_eq!(codes(&format!("#{}", "\u{fffd}".repeat(1021))), [] as [&str; 0]);
 }
 
 #[test]
@@ -225,6 +242,7 @@ fn no_text_is_too_strange() {
             codes(&format!("{first}{second}\n{second}"));
         }
     }
-    let long = format!("TLS_Clt:a.b\tVERIFY+{}CN:z", "CN:y++".repeat(20_000));
-    assert!(codes(&long).len() > 1);
+    let names = |count| format!("TLS_Clt:a.b\tVERIFY+{}CN:z", "CN:y++".repeat(count));
+    assert!(codes(&names(150)).len() > 1);
+    assert_eq!(codes(&names(20_000)), ["1:1023 line-too-long!"]);
 }

@@ -109,6 +109,11 @@ impl Seen {
         Ok(Self { path: path.to_path_buf(), target, bytes, identity })
     }
 
+    /// Where it really lies.
+    pub(super) fn target(&self) -> &Path {
+        &self.target
+    }
+
     /// Puts a new file in its place, unless it is no longer as it was read.
     pub(super) fn replace(&self, bytes: &[u8]) -> Result<(), Failed> {
         let folder = self.target.parent().unwrap_or(Path::new("/"));
