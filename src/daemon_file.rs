@@ -5,6 +5,7 @@
 
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
 use crate::listener::{Address, Ownership};
+use crate::policy::Policy;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
 use crate::telemetry::log::{Format, LEVELS, with_causes};
@@ -38,6 +39,8 @@ const MILTER: &[&str] = &[
     "idle-timeout",
     "drain-timeout",
 ];
+const OUTBOUND: &[&str] =
+    &["listen", "max-connections", "socket-user", "socket-group", "socket-mode", "idle-timeout"];
 const POLICY: &[&str] = &["files", "max-size"];
 const LOG: &[&str] = &["level", "format", "output", "decisions"];
 const STATE: &[&str] = &["dir"];
@@ -45,14 +48,10 @@ const STATE: &[&str] = &["dir"];
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DaemonFile {
-    /// Where the milter listens.
-    pub listen: Vec<Address>,
-    /// How many connections are served at once, over all listeners.
-    pub max_connections: usize,
-    /// Whose the unix sockets are.
-    pub ownership: Ownership,
-    /// How long an MTA may be silent.
-    pub idle: Duration,
+    /// Where the milter listens, and how it serves.
+    pub milter: Sockets,
+    /// The same for the socket map of mail that leaves; it listens nowhere unless told to.
+    pub outbound: Sockets,
     /// How long open transactions have to get to their end when the daemon stops.
     pub drain: Duration,
     /// The policy's files, and their limit.
@@ -67,6 +66,49 @@ pub struct DaemonFile {
     pub decisions: Option<PathBuf>,
     /// Where the last good policy is kept.
     pub state: PathBuf,
+}
+
+/// Sockets of one kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sockets {
+    /// Where to listen.
+    pub listen: Vec<Address>,
+    /// How many connections are served at once, over all of them.
+    pub max_connections: usize,
+    /// Whose the unix sockets are.
+    pub ownership: Ownership,
+    /// How long an MTA may be silent.
+    pub idle: Duration,
+}
+
+impl Sockets {
+    fn at(listen: Vec<Address>) -> Self {
+        Self {
+            listen,
+            max_connections: DEFAULT_MAX_CONNECTIONS,
+            ownership: Ownership::default(),
+            idle: DEFAULT_IDLE,
+        }
+    }
+}
+
+impl DaemonFile {
+    /// What is to be said where a policy has rules that nobody could ask for.
+    pub fn unasked(&self, policy: &Policy) -> Option<Diagnostic> {
+        (policy.is_outbound() && self.outbound.listen.is_empty()).then(|| {
+            Diagnostic::warning(
+                "not-asked",
+                "the policy has rules for mail that leaves (server, recipient-outbound), and no MTA can ask for them",
+            )
+            .hint("give the daemon's file [outbound] with `listen`, and sendmail the lines of sendmail-outbound.mc")
+        })
+    }
+
+    /// How many connections there may be of all kinds.
+    pub fn max_connections(&self) -> usize {
+        let outbound = if self.outbound.listen.is_empty() { 0 } else { self.outbound.max_connections };
+        self.milter.max_connections.saturating_add(outbound)
+    }
 }
 
 /// `[policy]`
@@ -124,10 +166,8 @@ pub fn read(path: &Path) -> Read {
 fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics) -> DaemonFile {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut daemon = DaemonFile {
-        listen: vec![Address::Unix(DEFAULT_LISTEN.into())],
-        max_connections: DEFAULT_MAX_CONNECTIONS,
-        ownership: Ownership::default(),
-        idle: DEFAULT_IDLE,
+        milter: Sockets::at(vec![Address::Unix(DEFAULT_LISTEN.into())]),
+        outbound: Sockets::at(Vec::new()),
         drain: DEFAULT_DRAIN,
         policy: PolicyFiles { patterns: vec![folder.join("policy.toml")], max_size: DEFAULT_MAX_SIZE },
         level: Level::INFO,
@@ -147,7 +187,23 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         top.get(name).and_then(|value| walk.table(value, name, known))
     };
     if let Some(fields) = section(&mut walk, "milter", MILTER) {
-        milter(&mut walk, &fields, &mut daemon);
+        sockets(&mut walk, &fields, &mut daemon.milter);
+        daemon.drain = seconds(&mut walk, &fields, "drain-timeout", 0).unwrap_or(DEFAULT_DRAIN);
+    }
+    if let Some(fields) = section(&mut walk, "outbound", OUTBOUND) {
+        // One MTA asks on both.
+        daemon.outbound.ownership = daemon.milter.ownership.clone();
+        sockets(&mut walk, &fields, &mut daemon.outbound);
+        if let Some(twice) = daemon.outbound.listen.iter().find(|at| daemon.milter.listen.contains(at)) {
+            let message = format!("`{twice}` is a socket of [milter]: each needs its own");
+            walk.tell(Diagnostic::error("duplicate-listen", message).at(fields.place));
+        } else if fields.get("listen").is_none() {
+            walk.tell(
+                Diagnostic::warning("no-listen", "[outbound] without `listen`: no MTA could ask")
+                    .at(fields.place)
+                    .hint("listen = \"unix:/run/encr-milter/outbound.sock\""),
+            );
+        }
     }
     if let Some(fields) = section(&mut walk, "policy", POLICY) {
         policy(&mut walk, &fields, folder, &mut daemon);
@@ -160,16 +216,11 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
     {
         daemon.state = folder.join(dir.value);
     }
-    for name in ["outbound", "http"] {
-        if let Some(fields) = section(&mut walk, name, &["listen"]) {
-            walk.tell(
-                Diagnostic::warning(
-                    "not-served",
-                    format!("[{name}] is not served by this version: it is ignored"),
-                )
+    if let Some(fields) = section(&mut walk, "http", &["listen"]) {
+        walk.tell(
+            Diagnostic::warning("not-served", "[http] is not served by this version: it is ignored")
                 .at(fields.place),
-            );
-        }
+        );
     }
     daemon
 }
@@ -188,16 +239,17 @@ fn seconds(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, name: &str, least: i64)
     u64::try_from(seconds).ok().map(Duration::from_secs)
 }
 
-fn milter(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, daemon: &mut DaemonFile) {
+/// What sockets of both kinds have. A setting that is not given stays as it is.
+fn sockets(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, sockets: &mut Sockets) {
     if let Some(value) = fields.get("listen") {
-        daemon.listen.clear();
+        sockets.listen.clear();
         for text in walk.strings(value, "listen") {
             match text.value.parse::<Address>() {
-                Ok(address) if daemon.listen.contains(&address) => walk.tell(
+                Ok(address) if sockets.listen.contains(&address) => walk.tell(
                     Diagnostic::error("duplicate-listen", format!("`{address}` is listened on twice"))
                         .at(text.place),
                 ),
-                Ok(address) => daemon.listen.push(address),
+                Ok(address) => sockets.listen.push(address),
                 Err(error) => walk.tell(
                     Diagnostic::error("bad-listen", format!("`{}`: {error}", text.value)).at(text.place),
                 ),
@@ -211,15 +263,19 @@ fn milter(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, daemon: &mut DaemonFile)
     if let Some(value) = fields.get("max-connections")
         && let Some(limit) = walk.integer(value, "max-connections", 1..=1_000_000)
     {
-        daemon.max_connections = usize::try_from(limit).unwrap_or(DEFAULT_MAX_CONNECTIONS);
+        sockets.max_connections = usize::try_from(limit).unwrap_or(DEFAULT_MAX_CONNECTIONS);
     }
-    daemon.ownership.user = string(walk, fields, "socket-user").map(|text| text.value);
-    daemon.ownership.group = string(walk, fields, "socket-group").map(|text| text.value);
+    if let Some(user) = string(walk, fields, "socket-user") {
+        sockets.ownership.user = Some(user.value);
+    }
+    if let Some(group) = string(walk, fields, "socket-group") {
+        sockets.ownership.group = Some(group.value);
+    }
     if let Some(mode) = string(walk, fields, "socket-mode") {
         let octal = u32::from_str_radix(&mode.value, 8).ok().filter(|bits| *bits <= 0o777);
         match octal {
             Some(bits) => {
-                daemon.ownership.mode = bits;
+                sockets.ownership.mode = bits;
                 if bits & 0o007 != 0 {
                     walk.tell(
                         Diagnostic::warning(
@@ -238,9 +294,8 @@ fn milter(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, daemon: &mut DaemonFile)
             ),
         }
     }
-    daemon.idle = seconds(walk, fields, "idle-timeout", 1).unwrap_or(DEFAULT_IDLE);
-    daemon.drain = seconds(walk, fields, "drain-timeout", 0).unwrap_or(DEFAULT_DRAIN);
-    if let Err(error) = daemon.ownership.check()
+    sockets.idle = seconds(walk, fields, "idle-timeout", 1).unwrap_or(DEFAULT_IDLE);
+    if let Err(error) = sockets.ownership.check()
         && let Some(value) = fields.get("socket-user").or_else(|| fields.get("socket-group"))
     {
         let at = walk.place(value.span());
@@ -370,9 +425,9 @@ mod tests {
             dir = "state"
         "#);
         assert_eq!(codes, [] as [&str; 0]);
-        assert_eq!(daemon.listen.len(), 2);
-        assert_eq!((daemon.max_connections, daemon.ownership.mode), (7, 0o600));
-        assert_eq!((daemon.idle.as_secs(), daemon.drain.as_secs()), (60, 5));
+        assert_eq!(daemon.milter.listen.len(), 2);
+        assert_eq!((daemon.milter.max_connections, daemon.milter.ownership.mode), (7, 0o600));
+        assert_eq!((daemon.milter.idle.as_secs(), daemon.drain.as_secs()), (60, 5));
         assert_eq!(daemon.policy.patterns, [Path::new("/etc/x/a.toml"), Path::new("/b/*.toml")]);
         assert_eq!((daemon.level, daemon.format), (Level::DEBUG, Format::Json));
         assert_eq!(daemon.output, Target::File("/etc/x/log/encr-milter.log".into()));

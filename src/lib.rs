@@ -3,15 +3,18 @@
 //! The map of the crate. Dependencies point one way; `tests/architecture.rs` holds it to that.
 //!
 //! ```text
-//! main → cli → service → {milter, reload} → daemon_file → {telemetry, listener, policy_file, sendmail, snapshot}
+//! main → cli → service → {milter, outbound, reload} → daemon_file → {telemetry, listener, policy_file, sendmail, snapshot}
 //!                                                                             → {policy, diagnostics}
 //! ```
 
 pub mod cli;
 pub mod daemon_file;
 pub mod diagnostics;
+pub mod environment;
 pub mod listener;
 pub mod milter;
+
+pub mod outbound;
 pub mod policy;
 pub mod policy_file;
 pub mod reload;

@@ -373,6 +373,8 @@ impl AsyncWrite for Stream {
 pub struct Shared {
     limit: Arc<Semaphore>,
     max_connections: usize,
+    /// The setting that says how many.
+    setting: &'static str,
     drain: watch::Receiver<bool>,
     /// Held by every connection; nobody sends. When all are gone, all connections have ended.
     alive: mpsc::Sender<()>,
@@ -385,12 +387,23 @@ pub struct Drain {
     ended: mpsc::Receiver<()>,
 }
 
-/// Makes the two ends.
-pub fn shared(max_connections: usize) -> (Shared, Drain) {
+/// Makes the two ends. `setting` is what the daemon's file calls the limit.
+pub fn shared(max_connections: usize, setting: &'static str) -> (Shared, Drain) {
     let (begin, drain) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
-    let limit = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-    (Shared { limit, max_connections, drain, alive }, Drain { begin, ended })
+    let limit = limit_of(max_connections);
+    (Shared { limit, max_connections, setting, drain, alive }, Drain { begin, ended })
+}
+
+fn limit_of(max_connections: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)))
+}
+
+impl Shared {
+    /// For other listeners of the same service: with a limit of their own, and the same drain.
+    pub fn beside(&self, max_connections: usize, setting: &'static str) -> Self {
+        Self { limit: limit_of(max_connections), max_connections, setting, ..self.clone() }
+    }
 }
 
 impl Drain {
@@ -462,7 +475,7 @@ where
                     at_limit = true;
                     tracing::warn!(
                         listener = %address, limit = shared.max_connections,
-                        "all connections are in use (milter.max-connections): further ones wait for their turn"
+                        "all connections are in use ({}): further ones wait for their turn", shared.setting
                     );
                 }
                 let acquired = tokio::select! {

@@ -111,6 +111,7 @@ pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
             tell(&loaded);
             if let Some(policy) = loaded.policy {
                 tracing::info!(policy = %policy.fingerprint(), rules = policy.rules().len(), "policy in force");
+                tell_unasked(daemon, &policy);
                 last_good::save(&daemon.state, &last_good::Kept::of(&loaded.sources, loaded.policy_files));
                 return Ok((policy, origin));
             }
@@ -130,6 +131,13 @@ pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
             tracing::error!(%state, "the policy's files are broken, and the state folder has no last good policy");
             Err(NoPolicy)
         }
+    }
+}
+
+/// Rules that nobody could ask for are said with each policy.
+fn tell_unasked(daemon: &DaemonFile, policy: &Policy) {
+    if let Some(unasked) = daemon.unasked(policy) {
+        tracing::warn!("{} [{}]; {}", unasked.message, unasked.code, unasked.hint.unwrap_or_default());
     }
 }
 
@@ -321,6 +329,7 @@ impl Worker {
         }
         let meaning = if changes.is_empty() { "the same in meaning" } else { "changed" };
         tracing::info!(policy = %new.fingerprint(), rules = new.rules().len(), meaning, "policy in force");
+        tell_unasked(&self.daemon, &new);
         drop(old);
         self.retired.push(retired);
         last_good::save(&self.daemon.state, &kept);

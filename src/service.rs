@@ -3,10 +3,11 @@
 //! Promises: starts whole or tells why not; on SIGTERM accepts no more, lets open transactions get to their
 //! end within the time set, writes what is left of the log, and exits 0.
 
-use crate::daemon_file::DaemonFile;
+use crate::daemon_file::{DaemonFile, Sockets};
+use crate::environment::Environment;
 use crate::listener::{self, BindError, Listener};
-use crate::milter::connection::{self, ConnectionError};
-use crate::milter::session::Environment;
+use crate::milter;
+use crate::outbound;
 use crate::policy::Policy;
 use crate::policy::record::Record;
 use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
@@ -177,7 +178,7 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
         tracing::warn!("{notice}");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
-    raise_descriptor_limit(daemon.max_connections);
+    raise_descriptor_limit(daemon.max_connections());
     let result = start_and_serve(config, daemon, &outputs);
     let outputs = outputs.close_decisions();
     match &result {
@@ -209,14 +210,7 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
     };
     let answering = Arc::new(Answering { snapshots, decisions: Arc::clone(&outputs.decisions) });
     let result = runtime.block_on(async {
-        let listeners = daemon
-            .listen
-            .iter()
-            .map(|address| {
-                Listener::bind(address, &daemon.ownership)
-                    .map_err(|error| StartError::Listen(address.to_string(), error))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let listeners = Listeners { milter: bind(&daemon.milter)?, outbound: bind(&daemon.outbound)? };
         let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, targets)
             .map_err(|error| StartError::Set("the reloading thread", error))?;
         serve(listeners, daemon, answering, outputs, &reloader, signals).await;
@@ -228,30 +222,59 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
     result
 }
 
+/// The sockets, open.
+struct Listeners {
+    milter: Vec<Listener>,
+    outbound: Vec<Listener>,
+}
+
+fn bind(sockets: &Sockets) -> Result<Vec<Listener>, StartError> {
+    let bind = |address| {
+        Listener::bind(address, &sockets.ownership)
+            .map_err(|error| StartError::Listen(address.to_string(), error))
+    };
+    sockets.listen.iter().map(bind).collect()
+}
+
 async fn serve(
-    listeners: Vec<Listener>,
+    listeners: Listeners,
     daemon: &DaemonFile,
     answering: Arc<Answering>,
     outputs: &Outputs,
     reloader: &Reloader,
     mut signals: Signals,
 ) {
-    let (shared, mut drain) = listener::shared(daemon.max_connections);
-    let idle = daemon.idle;
-    for listener in listeners {
+    let (shared, mut drain) = listener::shared(daemon.milter.max_connections, "milter.max-connections");
+    let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
+    for listener in listeners.milter {
         let address = listener.address().to_string();
         tracing::info!(listener = %address, "listening");
         let answering = Arc::clone(&answering);
+        let idle = daemon.milter.idle;
         tokio::spawn(listener::serve(listener, shared.clone(), move |stream, drain| {
             let (answering, address) = (Arc::clone(&answering), address.clone());
             async move {
-                if let Err(error) = connection::serve(stream, &*answering, drain, idle).await {
-                    tell_connection(&address, &error);
+                if let Err(error) = milter::connection::serve(stream, &*answering, drain, idle).await {
+                    tell_connection(&address, error.is_daily(), &error);
                 }
             }
         }));
     }
-    drop(shared);
+    for listener in listeners.outbound {
+        let address = listener.address().to_string();
+        tracing::info!(listener = %address, serves = "outbound", "listening");
+        let answering = Arc::clone(&answering);
+        let idle = daemon.outbound.idle;
+        tokio::spawn(listener::serve(listener, shared_outbound.clone(), move |stream, drain| {
+            let (answering, address) = (Arc::clone(&answering), address.clone());
+            async move {
+                if let Err(error) = outbound::serve(stream, &*answering, drain, idle).await {
+                    tell_connection(&address, error.is_daily(), &error);
+                }
+            }
+        }));
+    }
+    drop((shared, shared_outbound));
     tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions)));
 
     while signals.next().await == Told::Hangup {
@@ -306,13 +329,12 @@ enum Told {
     Stop,
 }
 
-/// A connection that was cut is daily business; one that speaks no milter protocol is to be seen.
-fn tell_connection(address: &str, error: &ConnectionError) {
-    match error {
-        ConnectionError::Io(_) | ConnectionError::Idle(_) => {
-            tracing::debug!(listener = %address, "connection ended: {error}");
-        }
-        _ => tracing::warn!(listener = %address, "connection closed: {error}"),
+/// A connection that was cut is daily business; one that speaks no protocol of ours is to be seen.
+fn tell_connection(address: &str, is_daily: bool, error: &dyn std::error::Error) {
+    if is_daily {
+        tracing::debug!(listener = %address, "connection ended: {error}");
+    } else {
+        tracing::warn!(listener = %address, "connection closed: {error}");
     }
 }
 

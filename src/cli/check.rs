@@ -42,19 +42,25 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     let mut found: Vec<(Diagnostics, Sources)> = Vec::new();
     let mut request = Request { patterns: arguments.policy.clone(), max_size: DEFAULT_MAX_SIZE };
     let mut daemon_is_sound = true;
+    let mut served = None;
     if let Some(config) = &arguments.config {
         let read = daemon_file::read(config);
         daemon_is_sound = read.daemon.is_some();
         if let Some(daemon) = read.daemon {
             request = daemon.policy.request();
+            served = Some(daemon);
         }
         found.push((read.diagnostics, read.sources));
     }
     let mut policy = None;
     if daemon_is_sound {
         let today = Day::of_unix_seconds(jiff::Timestamp::now().as_second());
-        let loaded = load(&request, &mut Disk, today);
+        let mut loaded = load(&request, &mut Disk, today);
         policy = loaded.policy;
+        let unasked = served.zip(policy.as_ref()).and_then(|(daemon, policy)| daemon.unasked(policy));
+        if let Some(unasked) = unasked {
+            loaded.diagnostics.push(unasked);
+        }
         found.push((loaded.diagnostics, loaded.sources));
     }
     let errors = found.iter().map(|(diagnostics, _)| diagnostics.errors()).sum();

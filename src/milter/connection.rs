@@ -5,7 +5,8 @@
 //! stops, a transaction that is open gets to its end; a connection that has none is closed.
 
 use super::negotiate;
-use super::session::{Answer, Environment, Session};
+use super::session::{Answer, Session};
+use crate::environment::Environment;
 use crate::listener::draining;
 use bytes::{Bytes, BytesMut};
 use indymilter::message::command::{CommandKind, OptNegPayload};
@@ -45,6 +46,13 @@ pub enum ConnectionError {
     /// The negotiation failed.
     #[error("{0}")]
     Version(String),
+}
+
+impl ConnectionError {
+    /// Whether it is what happens to connections every day, and no fault of the other side's protocol.
+    pub fn is_daily(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Idle(_))
+    }
 }
 
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.

@@ -6,6 +6,7 @@
 //! frames, no sockets, no clock: an [`Environment`] has them.
 
 use super::macros;
+use crate::environment::Environment;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
 use crate::policy::facts::{self, Facts};
 use crate::policy::record::Record;
@@ -13,16 +14,6 @@ use crate::policy::reply::Reply;
 use crate::policy::{Day, Policy};
 use bytes::Bytes;
 use std::sync::Arc;
-
-/// What a session needs of the world.
-pub trait Environment {
-    /// The policy in force.
-    fn policy(&self) -> Arc<Policy>;
-    /// The time.
-    fn now(&self) -> jiff::Timestamp;
-    /// Takes the record of a decision. Must not block.
-    fn record(&self, record: &Record<'_>);
-}
 
 /// What to answer.
 #[derive(Clone, Debug, PartialEq, Eq)]

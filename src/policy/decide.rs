@@ -138,6 +138,9 @@ pub struct Decision<'p> {
     pub failures: Vec<Failure<'p>>,
     /// Whether `[exempt]` settled it, so that no recipient could change it.
     pub settled: bool,
+    /// Whether a rule that was held demands the certificate's subject or issuer: who has not told them yet
+    /// may be asked for them.
+    pub wants_names: bool,
 }
 
 impl<'p> Decision<'p> {
@@ -153,6 +156,7 @@ impl<'p> Decision<'p> {
             reply: None,
             failures: Vec::new(),
             settled: false,
+            wants_names: false,
         }
     }
 
@@ -183,6 +187,7 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
     }
 
     let mut tally = Tally::default();
+    let mut wants_names = false;
     for (side, subject) in subjects(facts, &parties).into_iter().flatten() {
         let standing = |id: RuleId| policy.rule(id).map_or(Standing::Absent, |rule| rule.standing(day));
         let Some(Found { key, rule: id }) = policy.index().side(side).find(subject, standing) else {
@@ -191,6 +196,7 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
         let Some(rule) = policy.rule(id) else { continue };
         let held = Held { rule, side, key };
         let exempt = rule.exemption.as_ref().is_some_and(|exemption| exemption.holds(day));
+        wants_names |= !exempt && rule.modes.in_force(day).any(|(_, entry)| entry.requirement.wants_names());
         for (mode, entry) in rule.modes.in_force(day) {
             // An exemption lifts every demand but this one: that there be a session at all.
             let outcome = match failed_handshake(facts) {
@@ -202,8 +208,9 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
                 Outcome::Met => tally.pass(mode, held),
                 Outcome::NotTold(what) => tally.unknown(mode, held, what),
                 Outcome::Failed(reason) => {
-                    let acts =
-                        entry.percent.is_none_or(|percent| in_share(rule, facts, &parties, day, percent));
+                    let acts = entry
+                        .percent
+                        .is_none_or(|percent| in_share(rule, side, facts, &parties, day, percent));
                     let effective = if acts { mode } else { Mode::Observe };
                     tally.fail(effective, mode, held, &entry.requirement, reason);
                 }
@@ -213,7 +220,7 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
             tally.exempt.get_or_insert(held);
         }
     }
-    tally.decide(policy, facts)
+    Decision { wants_names, ..tally.decide(policy, facts) }
 }
 
 /// What has been found so far, over all sides and modes.
@@ -375,16 +382,25 @@ pub fn tried(policy: &Policy, facts: &Facts<'_>, envelope: Envelope<'_>) -> Vec<
 
 /// Whether a failure belongs to the share that is deferred. By rule, peer domain (the domain of the other
 /// side's mail: the sender's, or the recipient's of mail that leaves), network of the peer, and day: the
-/// same on every host, and the same for a retry from next door.
-fn in_share(rule: &Rule, facts: &Facts<'_>, parties: &Parties<'_>, day: Day, percent: u8) -> bool {
+/// same on every host, and the same for a retry from next door. A server is judged before its recipients are
+/// known, and so without them.
+fn in_share(
+    rule: &Rule,
+    side: Side,
+    facts: &Facts<'_>,
+    parties: &Parties<'_>,
+    day: Day,
+    percent: u8,
+) -> bool {
     use siphasher::sip::SipHasher13;
     use std::hash::Hasher;
 
-    let address = match facts.direction {
-        Direction::Inbound => &parties.sender,
-        Direction::Outbound => &parties.recipient,
+    let address = match side {
+        Side::Client | Side::Sender | Side::Recipient => parties.sender.as_deref(),
+        Side::RecipientOutbound => parties.recipient.as_deref(),
+        Side::Server => None,
     };
-    let (_, domain) = domain::split_address(address.as_deref().unwrap_or_default());
+    let (_, domain) = domain::split_address(address.unwrap_or_default());
     let domain = domain.and_then(domain::Normalised::of);
     let network = facts.lookup_ip().and_then(neighbourhood).map(|network| network.to_string());
     let mut hasher = SipHasher13::new();

@@ -57,7 +57,38 @@ pub struct TlsFacts<'a> {
     pub cert_issuer: Option<Cow<'a, str>>,
 }
 
-impl TlsFacts<'_> {
+impl<'a> TlsFacts<'a> {
+    /// Of `[{tls_version}, {cipher}, {cipher_bits}, {verify}]` and `[{cn_subject}, {cert_subject}, {cert_issuer}]`.
+    /// `tells`: whether the MTA tells us things at all, so that what is missing is not there.
+    fn told(session: [Option<&'a [u8]>; 4], names: [Option<&'a [u8]>; 3], tells: bool) -> Self {
+        let [version, cipher, bits_told, verify] = session.map(present);
+        let [cn_subject, cert_subject, cert_issuer] = names.map(|name| name.map(text));
+        let bits = bits_told.as_deref().and_then(parse_bits);
+        let any = version.is_some()
+            || cipher.is_some()
+            || bits.is_some_and(|bits| bits > 0)
+            || verify.as_deref().is_some_and(|verify| !says_no_tls(verify));
+        let state = if any {
+            TlsState::Tls
+        } else if verify.is_some() {
+            // All other words say that there is TLS.
+            TlsState::Plaintext
+        } else if bits_told.is_some() && bits.is_none() {
+            // Something was told, and it makes no sense: neither TLS nor none.
+            TlsState::NotTold
+        } else if tells || bits.is_some() {
+            TlsState::Plaintext
+        } else {
+            TlsState::NotTold
+        };
+        let cipher_bits = match state {
+            TlsState::Tls => bits,
+            TlsState::Plaintext => Some(0),
+            TlsState::NotTold => None,
+        };
+        Self { state, version, cipher, cipher_bits, verify, cn_subject, cert_subject, cert_issuer }
+    }
+
     /// Whether `{verify}` says that the other side presented no certificate.
     pub fn no_certificate(&self) -> bool {
         let verify = self.verify.as_deref();
@@ -128,54 +159,73 @@ pub struct Told<'a> {
     pub cert_issuer: Option<&'a [u8]>,
 }
 
+/// The strings that an MTA told of a connection of its own to a server, raw. An empty one was told, and says
+/// that there is nothing.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ToldOutbound<'a> {
+    /// `$j`
+    pub host: Option<&'a [u8]>,
+    /// `i`
+    pub queue_id: Option<&'a [u8]>,
+    /// `{server_name}`
+    pub server_name: Option<&'a [u8]>,
+    /// `{server_addr}`
+    pub server_addr: Option<&'a [u8]>,
+    /// `{verify}`
+    pub verify: Option<&'a [u8]>,
+    /// `{tls_version}`
+    pub tls_version: Option<&'a [u8]>,
+    /// `{cipher}`
+    pub cipher: Option<&'a [u8]>,
+    /// `{cipher_bits}`
+    pub cipher_bits: Option<&'a [u8]>,
+    /// `{auth_ssf}`
+    pub auth_ssf: Option<&'a [u8]>,
+    /// `{cn_subject}`
+    pub cn_subject: Option<&'a [u8]>,
+    /// `{cert_subject}`
+    pub cert_subject: Option<&'a [u8]>,
+    /// `{cert_issuer}`
+    pub cert_issuer: Option<&'a [u8]>,
+}
+
 impl<'a> Facts<'a> {
     /// Makes facts of what an MTA told at MAIL. Allocates only where bytes are no UTF-8.
     pub fn inbound(told: &Told<'a>) -> Self {
-        let version = present(told.tls_version);
-        let cipher = present(told.cipher);
-        let verify = present(told.verify);
-        let bits_told = present(told.cipher_bits);
-        let bits = bits_told.as_deref().and_then(parse_bits);
-        let any = version.is_some()
-            || cipher.is_some()
-            || bits.is_some_and(|bits| bits > 0)
-            || verify.as_deref().is_some_and(|verify| !says_no_tls(verify));
         let peer_addr = present(told.client_addr);
-        let state = if any {
-            TlsState::Tls
-        } else if bits_told.is_some() && bits.is_none() {
-            // Something was told, and it makes no sense: neither TLS nor none.
-            TlsState::NotTold
-        } else if peer_addr.is_some() || bits.is_some() {
-            TlsState::Plaintext
-        } else {
-            TlsState::NotTold
-        };
-        let cipher_bits = match state {
-            TlsState::Tls => bits,
-            TlsState::Plaintext => Some(0),
-            TlsState::NotTold => None,
-        };
+        let names = [told.cn_subject, told.cert_subject, told.cert_issuer];
+        let session = [told.tls_version, told.cipher, told.cipher_bits, told.verify];
         Self {
             direction: Direction::Inbound,
             host: present(told.host),
             queue_id: present(told.queue_id),
             peer_name: present(told.client_name),
             peer_ip: peer_addr.as_deref().and_then(parse_address),
+            // A macro that every session has: where it has come, those that have not say that there is no TLS.
+            tls: TlsFacts::told(session, names, peer_addr.is_some()),
             peer_addr,
             peer_resolve: present(told.client_resolve),
             auth: present(told.auth_authen).or_else(|| present(told.auth_type)),
             auth_ssf: present(told.auth_ssf).as_deref().and_then(parse_bits),
-            tls: TlsFacts {
-                state,
-                version,
-                cipher,
-                cipher_bits,
-                verify,
-                cn_subject: told.cn_subject.map(text),
-                cert_subject: told.cert_subject.map(text),
-                cert_issuer: told.cert_issuer.map(text),
-            },
+        }
+    }
+
+    /// Makes facts of what an MTA told of a delivery, all of it at once.
+    pub fn outbound(told: &ToldOutbound<'a>) -> Self {
+        let peer_addr = present(told.server_addr);
+        let names = [told.cn_subject, told.cert_subject, told.cert_issuer];
+        let session = [told.tls_version, told.cipher, told.cipher_bits, told.verify];
+        Self {
+            direction: Direction::Outbound,
+            host: present(told.host),
+            queue_id: present(told.queue_id),
+            peer_name: present(told.server_name),
+            peer_ip: peer_addr.as_deref().and_then(parse_address),
+            tls: TlsFacts::told(session, names, true),
+            peer_addr,
+            peer_resolve: None,
+            auth: None,
+            auth_ssf: present(told.auth_ssf).as_deref().and_then(parse_bits),
         }
     }
 

@@ -81,6 +81,16 @@ impl Policy {
     pub fn judges_recipients(&self) -> bool {
         !self.index.side(rule::Side::Recipient).is_empty()
     }
+
+    /// The same for the recipients of mail that leaves.
+    pub fn judges_deliveries(&self) -> bool {
+        !self.index.side(rule::Side::RecipientOutbound).is_empty()
+    }
+
+    /// Whether it has rules for mail that leaves.
+    pub fn is_outbound(&self) -> bool {
+        self.judges_deliveries() || !self.index.side(rule::Side::Server).is_empty()
+    }
 }
 
 /// 12 hex digits that are the same for two policies of the same meaning, whatever the layout of their files.

@@ -154,7 +154,10 @@ fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserialize
     })
 }
 
-/// A number of bits from whoever wrote the input: a number or a string; what makes no sense was not told.
+/// Stands for a number of bits that was told and is none. No decision has it, and none is written.
+const NO_BITS: u16 = u16::MAX;
+
+/// A number of bits from whoever wrote the input: a number or a string; what makes no sense is [`NO_BITS`].
 fn lenient_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -164,10 +167,10 @@ fn lenient_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16
     }
     let told: Option<Bits<'_>> = lenient(deserializer)?;
     Ok(told.and_then(|told| match told {
-        Bits::Number(bits) => u16::try_from(bits).ok().filter(|&bits| bits <= MAX_BITS),
+        Bits::Number(bits) => u16::try_from(bits).ok().filter(|&bits| bits <= MAX_BITS).or(Some(NO_BITS)),
         // As sendmail reckons: a macro that is there and empty is 0.
         Bits::Text(text) if text.is_empty() => Some(0),
-        Bits::Text(text) => parse_bits(&text),
+        Bits::Text(text) => parse_bits(&text).or(Some(NO_BITS)),
     }))
 }
 
@@ -259,14 +262,18 @@ impl<'a> Record<'a> {
             Direction::Inbound => (&self.client_name, &self.client_addr, &self.client_resolve),
             Direction::Outbound => (&self.server_name, &self.server_addr, &None),
         };
+        let bits = |told: Option<u16>| told.filter(|bits| *bits != NO_BITS);
         let present = |value: &'_ Option<Cow<'a, str>>| value.as_deref().is_some_and(|text| !text.is_empty());
         let any = present(&self.tls_version)
             || present(&self.cipher)
-            || self.cipher_bits.is_some_and(|bits| bits > 0)
+            || bits(self.cipher_bits).is_some_and(|bits| bits > 0)
             || self.verify.as_deref().is_some_and(|verify| !verify.is_empty() && !says_no_tls(verify));
         let state = match self.cipher_bits {
             _ if any => TlsState::Tls,
+            Some(NO_BITS) => TlsState::NotTold,
             Some(_) => TlsState::Plaintext,
+            // Who says that there is no TLS need not say that it has no bits.
+            None if self.verify.as_deref().is_some_and(says_no_tls) => TlsState::Plaintext,
             None => TlsState::NotTold,
         };
         let non_empty = |value: &'_ Option<Cow<'a, str>>| value.as_deref().is_some_and(str::is_empty);
@@ -280,12 +287,12 @@ impl<'a> Record<'a> {
             peer_ip: addr.as_deref().and_then(parse_address),
             peer_resolve: told(resolve),
             auth: told(&self.auth),
-            auth_ssf: self.auth_ssf,
+            auth_ssf: bits(self.auth_ssf),
             tls: TlsFacts {
                 state,
                 version: told(&self.tls_version),
                 cipher: told(&self.cipher),
-                cipher_bits: self.cipher_bits,
+                cipher_bits: bits(self.cipher_bits),
                 // An empty one was told: sendmail has words for it.
                 verify: borrow(&self.verify),
                 cn_subject: borrow(&self.cn_subject),

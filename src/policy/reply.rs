@@ -51,6 +51,21 @@ impl Reply {
         Self { code, status, text: words(refusal) }
     }
 
+    /// The code, `454`.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+
+    /// The enhanced status code, `4.7.0`.
+    pub fn status(&self) -> &'static str {
+        self.status
+    }
+
+    /// What follows the two.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The line for the milter protocol: what sendmail makes of it is what [`fmt::Display`] shows.
     pub fn wire(&self) -> String {
         format!("{} {} {}", self.code, self.status, self.text.replace('%', "%%"))

@@ -162,6 +162,11 @@ impl Requirement {
         *self == Self::default()
     }
 
+    /// Whether the certificate's subject or issuer has to be known.
+    pub fn wants_names(&self) -> bool {
+        self.certificate.iter().any(|name| name.attribute != Attribute::CommonName)
+    }
+
     /// Whether all that meets `self` meets `other` too. Names are compared as they stand.
     pub fn implies(&self, other: &Self) -> bool {
         self.min_bits.unwrap_or(0) >= other.min_bits.unwrap_or(0)

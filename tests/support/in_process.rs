@@ -5,9 +5,9 @@
 
 use super::mta::Mta;
 use super::{NOW, policy, until};
+use encr_milter::environment::Environment;
 use encr_milter::listener::{Address, Drain, Listener, Ownership, serve, shared};
 use encr_milter::milter::connection;
-use encr_milter::milter::session::Environment;
 use encr_milter::policy::Policy;
 use encr_milter::policy::record::Record;
 use serde_json::Value;
@@ -67,7 +67,7 @@ impl Milter {
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let port = super::free_port();
-        let (shared, drain) = shared(1000);
+        let (shared, drain) = shared(1000, "milter.max-connections");
         let entered = runtime.enter();
         for address in [
             Address::Unix(folder.path().join("m.sock")),

@@ -9,6 +9,7 @@
 // Each test crate takes what it needs; and a helper of a test may stop at once, as a test may.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+pub(crate) mod asker;
 pub(crate) mod daemon;
 pub(crate) mod data;
 pub(crate) mod in_process;

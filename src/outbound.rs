@@ -1,0 +1,150 @@
+//! Mail that leaves: sendmail's outbound rulesets ask over a socket map, and are answered by the same policy.
+//!
+//! A delivering process of sendmail keeps one connection and asks on it time and again: about a connection to a
+//! server when STARTTLS is over or was not offered (`tls_server`), and about each recipient (`tls_rcpt`).
+//!
+//! Promises: each question is judged by the policy in force, and answered, or the connection ends; one that is
+//! not understood is told in the log, and is no refusal. One record for each message (no recipient) where
+//! the policy judges no recipients of deliveries; else one for each recipient, and one for a message that
+//! is refused before any was asked about.
+
+use crate::environment::Environment;
+use crate::listener::draining;
+use crate::policy::decide::{Disposition, Envelope, decide};
+use crate::policy::facts::{self, Facts};
+use crate::policy::record::Record;
+use crate::policy::{Day, Policy};
+use crate::sendmail::socket_map::{Answer, Fault, Request, netstring};
+use bytes::{Buf, BytesMut};
+use std::io;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// A question has some 300 bytes. Kept per connection, so kept small.
+const READ_BUFFER: usize = 1024;
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// The socket failed, or was cut within a request.
+    #[error("the connection was cut: {0}")]
+    Io(#[from] io::Error),
+    /// Nothing for so long.
+    #[error("nothing was heard for {} seconds", .0.as_secs())]
+    Idle(Duration),
+    /// Bytes that are no request.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+}
+
+impl ConnectionError {
+    /// Whether it is what happens to connections every day, and no fault of the other side's protocol.
+    pub fn is_daily(&self) -> bool {
+        matches!(self, Self::Io(_) | Self::Idle(_))
+    }
+}
+
+/// Serves one connection to its end. `idle` is how long the MTA may be silent.
+pub async fn serve<S>(
+    mut stream: S,
+    environment: &impl Environment,
+    mut drain: watch::Receiver<bool>,
+    idle: Duration,
+) -> Result<(), ConnectionError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut asking = Asking::default();
+    let mut input = BytesMut::with_capacity(READ_BUFFER);
+    let mut output = Vec::new();
+    loop {
+        while let Some((content, length)) = netstring(&input)? {
+            asking.answer(content, environment, &mut output);
+            input.advance(length);
+        }
+        if !output.is_empty() {
+            timeout(idle, stream.write_all(&output)).await.map_err(|_| ConnectionError::Idle(idle))??;
+            output.clear();
+        }
+        let between_questions = input.is_empty();
+        input.reserve(READ_BUFFER);
+        let read = timeout(idle, stream.read_buf(&mut input));
+        let read = if between_questions {
+            // Between two questions the connection may end.
+            tokio::select! {
+                biased;
+                read = read => read,
+                () = draining(&mut drain) => return Ok(()),
+            }
+        } else {
+            read.await
+        };
+        if read.map_err(|_| ConnectionError::Idle(idle))?? == 0 {
+            return if input.is_empty() {
+                Ok(())
+            } else {
+                Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
+            };
+        }
+    }
+}
+
+/// What has to be known from one question to the next.
+#[derive(Debug, Default)]
+struct Asking {
+    /// The message that has its record.
+    recorded: Option<Vec<u8>>,
+    /// Whether it was said that the questions are not understood.
+    told: bool,
+}
+
+impl Asking {
+    fn answer(&mut self, content: &[u8], environment: &impl Environment, out: &mut Vec<u8>) {
+        match Request::parse(content) {
+            Some(request) => self.decide(&request, environment, out),
+            None => {
+                if !std::mem::replace(&mut self.told, true) {
+                    tracing::warn!(
+                        question = %facts::text(content.get(..content.len().min(200)).unwrap_or_default()),
+                        "a question that is not understood: is the sendmail-outbound.mc in use that of this version?"
+                    );
+                }
+                Answer::NotUnderstood.write(out);
+            }
+        }
+    }
+
+    fn decide(&mut self, request: &Request<'_>, environment: &impl Environment, out: &mut Vec<u8>) {
+        let policy = environment.policy();
+        let told = request.told();
+        let facts = Facts::outbound(&told);
+        let recipient = request.recipient.as_deref().map(facts::text);
+        let envelope = Envelope { sender: None, recipient: recipient.as_deref() };
+        let now = environment.now();
+        let decision = decide(&policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
+        if decision.wants_names && !request.has_names() {
+            return Answer::Names.write(out);
+        }
+        let refused = decision.disposition != Disposition::Accept;
+        if self.settles(&policy, request, refused) {
+            environment.record(&Record::new(now, &facts, envelope, &decision, policy.fingerprint()));
+        }
+        decision.reply.as_ref().map_or(Answer::NotFound, Answer::Refuse).write(out);
+    }
+
+    /// Whether the answer is the last word on a message or recipient, and so has a record.
+    fn settles(&mut self, policy: &Policy, request: &Request<'_>, refused: bool) -> bool {
+        if policy.judges_deliveries() {
+            return refused || request.recipient.is_some();
+        }
+        // A connection that is kept for a second message is not asked about again: its recipients are.
+        let message = request.told().queue_id.unwrap_or_default();
+        let known = self.recorded.as_deref() == Some(message) && request.recipient.is_some();
+        if !known {
+            self.recorded = Some(message.to_vec());
+        }
+        !known
+    }
+}
