@@ -61,7 +61,7 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
     ("two-verbs", "{ ehlo =", "{ mail = \"<>\", ehlo =", "exactly one verb"),
 ];
 
-type Test = Box<dyn FnOnce(&Rig) -> Result<()> + Send>;
+pub(crate) type Test = Box<dyn FnOnce(&Rig) -> Result<()> + Send>;
 
 /// All self-tests, by name.
 pub(crate) fn all() -> Vec<(String, Test)> {

@@ -167,7 +167,11 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut daemon = DaemonFile {
         milter: Sockets::at(vec![Address::Unix(DEFAULT_LISTEN.into())]),
-        outbound: Sockets::at(Vec::new()),
+        // sendmail defers mail by itself, whatever its rulesets say, where a map's socket has no file.
+        outbound: Sockets {
+            ownership: Ownership { stays: true, ..Ownership::default() },
+            ..Sockets::at(Vec::new())
+        },
         drain: DEFAULT_DRAIN,
         policy: PolicyFiles { patterns: vec![folder.join("policy.toml")], max_size: DEFAULT_MAX_SIZE },
         level: Level::INFO,
@@ -192,7 +196,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
     }
     if let Some(fields) = section(&mut walk, "outbound", OUTBOUND) {
         // One MTA asks on both.
-        daemon.outbound.ownership = daemon.milter.ownership.clone();
+        daemon.outbound.ownership = Ownership { stays: true, ..daemon.milter.ownership.clone() };
         sockets(&mut walk, &fields, &mut daemon.outbound);
         if let Some(twice) = daemon.outbound.listen.iter().find(|at| daemon.milter.listen.contains(at)) {
             let message = format!("`{twice}` is a socket of [milter]: each needs its own");

@@ -120,12 +120,15 @@ pub struct Ownership {
     pub group: Option<String>,
     /// Permission bits.
     pub mode: u32,
+    /// Whether the socket's file stays when we go. Who connects to it then is refused; who finds no file may
+    /// take that for a fault of its own.
+    pub stays: bool,
 }
 
 impl Default for Ownership {
     /// The daemon's user and group may connect, and nobody else.
     fn default() -> Self {
-        Self { user: None, group: None, mode: 0o660 }
+        Self { user: None, group: None, mode: 0o660, stays: false }
     }
 }
 
@@ -254,7 +257,8 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
         socket.listen(BACKLOG)?;
         let meta = std::fs::symlink_metadata(&beside)?;
         std::fs::rename(&beside, path)?;
-        Ok(SocketFile { path: path.to_path_buf(), device: meta.dev(), inode: meta.ino() })
+        let stays = ownership.stays;
+        Ok(SocketFile { path: path.to_path_buf(), device: meta.dev(), inode: meta.ino(), stays })
     };
     let file = place().map_err(|error| {
         let _ = std::fs::remove_file(&beside);
@@ -301,19 +305,20 @@ fn group_id(name: &str) -> Result<Gid, BindError> {
     found.map(|group| group.gid).ok_or_else(|| BindError::NoSuchName("group", name.to_owned()))
 }
 
-/// The file of our socket, removed at the end if it is still ours.
+/// The file of our socket, removed at the end if it is still ours and is not to stay.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
+    stays: bool,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         let ours = std::fs::symlink_metadata(&self.path)
             .is_ok_and(|meta| meta.dev() == self.device && meta.ino() == self.inode);
-        if ours {
+        if ours && !self.stays {
             // At the end of the process there is nobody to tell.
             let _ = std::fs::remove_file(&self.path);
         }

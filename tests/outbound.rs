@@ -74,8 +74,15 @@ fn each_mode_has_its_answer_and_its_record() {
         (
             "soft-fail = { verify = true }",
             Delivery { verify: "SOFTWARE", ..IN_THE_CLEAR },
-            "OK 454:4.7.0:\"TLS handshake failed., rule r\"",
+            "OK 454:4.7.0:\"TLS handshake failed, rule r\"",
             "fail soft-fail tempfail",
+        ),
+        (
+            // STARTTLS was put off, and the session goes on in the clear.
+            "enforce = { min-bits = 128 }",
+            Delivery { verify: "TEMP", ..IN_THE_CLEAR },
+            "OK 550:5.7.10:\"encryption needed, STARTTLS with at least 128 bits, rule r\"",
+            "fail enforce reject",
         ),
         ("enforce = { min-bits = 128 }", PARTNER, "NOTFOUND ", "pass enforce accept"),
         (
@@ -223,7 +230,11 @@ fn the_drain_closes_connections_between_questions() {
     assert_eq!(asking.answer().as_deref(), Some("NOTFOUND "));
     assert_eq!(asking.answer(), None);
     assert!(daemon.wait_ended().success());
-    assert!(!home.path("o.sock").exists());
+    // Without its file sendmail would defer mail by itself. It is stale, and no hindrance to the next.
+    assert!(home.path("o.sock").exists() && !home.path("m.sock").exists());
+    let daemon = home.start();
+    assert_eq!(connect(&home).ask(&PARTNER, None), "NOTFOUND ");
+    daemon.stop();
 }
 
 #[test]

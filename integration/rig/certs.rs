@@ -1,6 +1,7 @@
-//! The rig's certificates: one CA that sm-mta trusts, its server's, and clients' of every kind.
+//! The rig's certificates: one CA that sm-mta trusts, servers' and clients' of every kind.
 
 use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -23,8 +24,11 @@ pub(crate) struct Identity {
     pub(crate) key: PKey<Private>,
 }
 
+/// Servers' identities, by the names of their files.
+type Servers = Vec<(&'static str, Identity)>;
+
 pub(crate) struct Certs {
-    /// Where sm-mta finds `ca.pem`, `server.pem` and `server.key`.
+    /// Where sm-mta finds `ca.pem`, and `server`, `self-signed` and `long` with `.pem` and `.key` after them.
     pub(crate) folder: PathBuf,
     signed: Identity,
     self_signed: Identity,
@@ -32,23 +36,24 @@ pub(crate) struct Certs {
 
 impl Certs {
     pub(crate) fn make(folder: &Path) -> Result<Certs> {
-        let (ca, server, certs) = Certs::issue(folder).map_err(|e| format!("making certificates: {e}"))?;
+        let (ca, servers, certs) = Certs::issue(folder).map_err(|e| format!("making certificates: {e}"))?;
         let write = |name: &str, pem: &[u8]| {
             let path = folder.join(name);
             fs::write(&path, pem).and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o600)))
         };
         let pem = |e: ErrorStack| format!("encoding certificates: {e}");
-        let (ca, cert) = (ca.to_pem().map_err(pem)?, server.cert.to_pem().map_err(pem)?);
-        let key = server.key.private_key_to_pem_pkcs8().map_err(pem)?;
-        fs::create_dir_all(folder)
-            .and_then(|()| write("ca.pem", &ca))
-            .and_then(|()| write("server.pem", &cert))
-            .and_then(|()| write("server.key", &key))
-            .map_err(|e| format!("{}: {e}", folder.display()))?;
+        let failed = |e: io::Error| format!("{}: {e}", folder.display());
+        fs::create_dir_all(folder).map_err(failed)?;
+        write("ca.pem", &ca.to_pem().map_err(pem)?).map_err(failed)?;
+        for (name, identity) in servers {
+            let (cert, key) = (identity.cert.to_pem(), identity.key.private_key_to_pem_pkcs8());
+            write(&format!("{name}.pem"), &cert.map_err(pem)?).map_err(failed)?;
+            write(&format!("{name}.key"), &key.map_err(pem)?).map_err(failed)?;
+        }
         Ok(certs)
     }
 
-    fn issue(folder: &Path) -> Result<(X509, Identity, Certs), ErrorStack> {
+    fn issue(folder: &Path) -> Result<(X509, Servers, Certs), ErrorStack> {
         let ca_key = elliptic()?;
         let ca_name = name(&[("O", "Rig Trust"), ("CN", "Rig CA")])?;
         let ca = certificate(&ca_name, &ca_key, &ca_name, &ca_key, true)?;
@@ -63,7 +68,16 @@ impl Certs {
         let own_name = name(&[("CN", "mx.partner.example")])?;
         let own = certificate(&own_name, &own_key, &own_name, &own_key, false)?;
         let self_signed = Identity { cert: own, key: own_key };
-        Ok((ca, server, Certs { folder: folder.to_owned(), signed, self_signed }))
+        let alone_key = elliptic()?;
+        let alone_name = name(&[("CN", "self-signed.peer.example")])?;
+        let alone = certificate(&alone_name, &alone_key, &alone_name, &alone_key, false)?;
+        let alone = Identity { cert: alone, key: alone_key };
+        // As long as sendmail takes a name; and every blank of it is three bytes in xtext.
+        let unit = "a b c d e f g h i j k l m n o p q r s t u v w x y z 1 2 3 4 5 6";
+        let units = [("O", "Long & Sons (Oslo)"), ("OU", unit), ("OU", unit), ("OU", unit)];
+        let long = by_ca(&name(&[&units[..], &[("CN", "long.peer.example")]].concat())?, elliptic()?)?;
+        let servers = vec![("server", server), ("self-signed", alone), ("long", long)];
+        Ok((ca, servers, Certs { folder: folder.to_owned(), signed, self_signed }))
     }
 
     /// A client's identity by the name that cases use.

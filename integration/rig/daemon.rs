@@ -20,6 +20,8 @@ pub(crate) struct Daemon {
     /// Where daemon file, policies, decisions and state are.
     pub(crate) folder: PathBuf,
     listen: Vec<String>,
+    /// The socket map's, where there is one.
+    outbound: Vec<String>,
     /// What it has said, over all of its lives.
     pub(crate) log: Log,
 }
@@ -43,9 +45,7 @@ impl Daemon {
         merge(&mut file, settings);
         let text = file.to_string().replace("{dir}", &folder.display().to_string());
         let file: Table = toml::from_str(&text).map_err(|e| failed(&e))?;
-        let listen =
-            file.get("milter").and_then(|milter| milter.get("listen")).and_then(|all| all.as_array());
-        let listen = listen.into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect();
+        let (listen, outbound) = (sockets(&file, "milter"), sockets(&file, "outbound"));
         fs::create_dir_all(folder.join("state")).map_err(|e| failed(&e))?;
         fs::write(folder.join("encr-milter.toml"), text).map_err(|e| failed(&e))?;
         Ok(Daemon {
@@ -53,6 +53,7 @@ impl Daemon {
             program: program.to_owned(),
             folder: folder.to_owned(),
             listen,
+            outbound,
             log: Log::default(),
         })
     }
@@ -60,6 +61,11 @@ impl Daemon {
     /// Its listeners, as the daemon file names them.
     pub(crate) fn listen(&self) -> &[String] {
         &self.listen
+    }
+
+    /// Where the outbound rulesets ask it, as the daemon file names it.
+    pub(crate) fn outbound(&self) -> &[String] {
+        &self.outbound
     }
 
     /// Starts it, and waits until it listens.
@@ -75,7 +81,11 @@ impl Daemon {
             if let (true, Some(status)) = (yes, self.has_ended()) {
                 return Some(Err(format!("the daemon ended at its start, {status}")));
             }
-            self.listen.iter().all(|socket| listening::milter(socket) == yes).then_some(Ok(()))
+            self.listen
+                .iter()
+                .chain(&self.outbound)
+                .all(|socket| listening::milter(socket) == yes)
+                .then_some(Ok(()))
         });
         reached?
     }
@@ -152,6 +162,13 @@ decisions = "{dir}/decisions.jsonl"
 [state]
 dir = "{dir}/state"
 "#;
+
+/// The listeners of one section: a string, or a list of them.
+fn sockets(file: &Table, section: &str) -> Vec<String> {
+    let listen = file.get(section).and_then(|section| section.get("listen"));
+    let all = listen.map(|listen| listen.as_array().map_or(std::slice::from_ref(listen), Vec::as_slice));
+    all.into_iter().flatten().filter_map(|one| one.as_str().map(str::to_owned)).collect()
+}
 
 /// Lays one table over another, table by table.
 fn merge(under: &mut Table, over: &Table) {

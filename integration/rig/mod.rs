@@ -1,4 +1,4 @@
-//! The rig: a private sm-mta, the daemon under test attached to it, and SMTP clients of every strength.
+//! The rig: a private sm-mta, the daemon under test attached to it, SMTP clients and peers of every strength.
 //!
 //! Promises: nothing on the machine is touched. Everything runs in namespaces of its own (`namespace`), keeps its
 //! files in memory there, and ends with the program that made it. No mail leaves.
@@ -11,13 +11,17 @@ pub(crate) mod edit;
 pub(crate) mod listening;
 pub(crate) mod log;
 pub(crate) mod namespace;
+pub(crate) mod peers;
+pub(crate) mod sender;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;
+pub(crate) mod socket_map;
 pub(crate) mod syslog;
 pub(crate) mod tool;
 pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 /// What went wrong, in words for the person who reads the failed test.
@@ -31,6 +35,7 @@ pub(crate) struct Rig {
     pub(crate) daemon: PathBuf,
     pub(crate) certs: certs::Certs,
     pub(crate) syslog: syslog::Syslog,
+    peers: OnceLock<Result<peers::Peers>>,
     next_port: AtomicU16,
 }
 
@@ -43,9 +48,15 @@ impl Rig {
             daemon: daemon.to_owned(),
             certs: certs::Certs::make(Path::new("/run/certs"))?,
             syslog: syslog::Syslog::listen(Path::new("/dev/log"))?,
+            peers: OnceLock::new(),
             // The network is private: below the range of ephemeral ports, nobody else takes one.
             next_port: AtomicU16::new(2000),
         })
+    }
+
+    /// Where mail goes: one sm-mta for all trials, started for the first that sends some.
+    pub(crate) fn peers(&self) -> Result<&peers::Peers> {
+        self.peers.get_or_init(|| peers::Peers::start(self)).as_ref().map_err(Clone::clone)
     }
 
     /// A TCP port that nothing else in the rig uses.

@@ -44,10 +44,24 @@ fd00::3     mail.partner.example
 fd00::4     mail.other.example
 HOSTS
 # 127.0.0.9 and fd00::9 have no name.
+# Where mail goes: see rig/peers.mc.
+cat >>/etc/hosts <<'HOSTS'
+127.0.0.41  clear.peer.example
+127.0.0.42  null.peer.example
+127.0.0.43  aes128.peer.example
+127.0.0.44  aes256.peer.example
+127.0.0.45  aes128-13.peer.example
+127.0.0.46  aes256-13.peer.example
+127.0.0.47  self-signed.peer.example
+127.0.0.48  broken.peer.example
+127.0.0.49  busy.peer.example
+127.0.0.50  long.peer.example
+fd00::44    six.peer.example
+HOSTS
 
 hostname mail.rig.example
 ip link set lo up
-for host in 2 3 4 9 25; do ip -6 address add fd00::$host/128 dev lo nodad; done
+for host in 2 3 4 9 25 44; do ip -6 address add fd00::$host/128 dev lo nodad; done
 ip -6 address add fd00:0:0:7::9/128 dev lo nodad
 
 # A /dev of its own, so that /dev/log is the rig's: whether the machine has one must not matter.

@@ -55,7 +55,7 @@ impl Sendmail {
         let folder = parent.join("sendmail");
         let port = rig.port();
         lay_out(rig, &folder, port, options)?;
-        let program = rig.sendmail_root.join("usr/libexec/sendmail/sendmail");
+        let program = program(rig, "sendmail");
         let cf = folder.join("sendmail.cf");
         let output = fs::File::create(folder.join("output")).map_err(|e| format!("sm-mta's output: {e}"))?;
         let mut daemon = Command::new(&program)
@@ -130,19 +130,9 @@ pub(crate) fn prepare_auth(sendmail_root: &Path) -> Result<()> {
 
 /// Makes all that sm-mta reads.
 fn lay_out(rig: &Rig, folder: &Path, port: u16, options: &Options) -> Result<()> {
-    let put = |name: &str, text: &[u8]| {
-        fs::write(folder.join(name), text).map_err(|e| format!("{}/{name}: {e}", folder.display()))
-    };
-    let queue = folder.join("queue");
-    let private = |folder: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    private(folder).and_then(|()| private(&queue)).map_err(|e| format!("{}: {e}", queue.display()))?;
-    put("service.switch", b"hosts files\naliases files\n")?;
-    put("statistics", b"")?;
-    put("filters.m4", filters(options).as_bytes())?;
-
-    let mut makemap = Command::new(rig.sendmail_root.join("usr/libexec/sendmail/makemap"));
-    makemap.args(["-C", "/dev/null", "hash"]).arg(folder.join("access"));
-    run(&mut makemap, &options.access.join("\n"))?;
+    make_folders(folder)?;
+    put(folder, "filters.m4", filters(options).as_bytes())?;
+    access_map(rig, folder, &options.access)?;
 
     let mut m4 = Command::new("m4");
     let define = |name: &str, value: &dyn std::fmt::Display| format!("-D{name}={value}");
@@ -156,7 +146,38 @@ fn lay_out(rig: &Rig, folder: &Path, port: u16, options: &Options) -> Result<()>
     if options.no_client_cert {
         m4.arg("-DRIG_NO_CLIENT_CERT");
     }
-    put("sendmail.cf", &run(m4.arg(MC), "")?.stdout)
+    prepare(folder, &run(m4.arg(MC), "")?.stdout).map(drop)
+}
+
+/// One of sendmail's programs.
+pub(super) fn program(rig: &Rig, name: &str) -> PathBuf {
+    rig.sendmail_root.join("usr/libexec/sendmail").join(name)
+}
+
+/// Makes what every sm-mta reads, whatever its configuration is; says where that is.
+pub(super) fn prepare(folder: &Path, cf: &[u8]) -> Result<PathBuf> {
+    make_folders(folder)?;
+    put(folder, "service.switch", b"hosts files\naliases files\n")?;
+    put(folder, "statistics", b"")?;
+    put(folder, "sendmail.cf", cf)?;
+    Ok(folder.join("sendmail.cf"))
+}
+
+/// Makes the access map from its lines, as an administrator makes it.
+pub(super) fn access_map(rig: &Rig, folder: &Path, lines: &[String]) -> Result<()> {
+    let mut makemap = Command::new(program(rig, "makemap"));
+    makemap.args(["-C", "/dev/null", "hash"]).arg(folder.join("access"));
+    run(&mut makemap, &lines.join("\n")).map(drop)
+}
+
+pub(super) fn make_folders(folder: &Path) -> Result<()> {
+    let queue = folder.join("queue");
+    let private = |folder: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    private(folder).and_then(|()| private(&queue)).map_err(|e| format!("{}: {e}", queue.display()))
+}
+
+pub(super) fn put(folder: &Path, name: &str, text: &[u8]) -> Result<()> {
+    fs::write(folder.join(name), text).map_err(|e| format!("{}/{name}: {e}", folder.display()))
 }
 
 /// The lines that attach the milter, and the case's own.

@@ -60,26 +60,24 @@ pub struct TlsFacts<'a> {
 impl<'a> TlsFacts<'a> {
     /// Of `[{tls_version}, {cipher}, {cipher_bits}, {verify}]` and `[{cn_subject}, {cert_subject}, {cert_issuer}]`.
     /// `tells`: whether the MTA tells us things at all, so that what is missing is not there.
-    fn told(session: [Option<&'a [u8]>; 4], names: [Option<&'a [u8]>; 3], tells: bool) -> Self {
+    fn told(
+        direction: Direction,
+        session: [Option<&'a [u8]>; 4],
+        names: [Option<&'a [u8]>; 3],
+        tells: bool,
+    ) -> Self {
         let [version, cipher, bits_told, verify] = session.map(present);
         let [cn_subject, cert_subject, cert_issuer] = names.map(|name| name.map(text));
         let bits = bits_told.as_deref().and_then(parse_bits);
-        let any = version.is_some()
-            || cipher.is_some()
-            || bits.is_some_and(|bits| bits > 0)
-            || verify.as_deref().is_some_and(|verify| !says_no_tls(verify));
-        let state = if any {
-            TlsState::Tls
-        } else if verify.is_some() {
-            // All other words say that there is TLS.
-            TlsState::Plaintext
-        } else if bits_told.is_some() && bits.is_none() {
+        let encrypted = version.is_some() || cipher.is_some() || bits.is_some_and(|bits| bits > 0);
+        let state = match verify.as_deref() {
+            _ if encrypted => TlsState::Tls,
+            Some(verify) if says_tls(direction, verify) => TlsState::Tls,
+            Some(_) => TlsState::Plaintext,
             // Something was told, and it makes no sense: neither TLS nor none.
-            TlsState::NotTold
-        } else if tells || bits.is_some() {
-            TlsState::Plaintext
-        } else {
-            TlsState::NotTold
+            None if bits_told.is_some() && bits.is_none() => TlsState::NotTold,
+            None if tells || bits.is_some() => TlsState::Plaintext,
+            None => TlsState::NotTold,
         };
         let cipher_bits = match state {
             TlsState::Tls => bits,
@@ -202,7 +200,7 @@ impl<'a> Facts<'a> {
             peer_name: present(told.client_name),
             peer_ip: peer_addr.as_deref().and_then(parse_address),
             // A macro that every session has: where it has come, those that have not say that there is no TLS.
-            tls: TlsFacts::told(session, names, peer_addr.is_some()),
+            tls: TlsFacts::told(Direction::Inbound, session, names, peer_addr.is_some()),
             peer_addr,
             peer_resolve: present(told.client_resolve),
             auth: present(told.auth_authen).or_else(|| present(told.auth_type)),
@@ -221,7 +219,7 @@ impl<'a> Facts<'a> {
             queue_id: present(told.queue_id),
             peer_name: present(told.server_name),
             peer_ip: peer_addr.as_deref().and_then(parse_address),
-            tls: TlsFacts::told(session, names, true),
+            tls: TlsFacts::told(Direction::Outbound, session, names, true),
             peer_addr,
             peer_resolve: None,
             auth: None,
@@ -286,6 +284,27 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
 /// want it.
 pub fn says_no_tls(verify: &str) -> bool {
     ["NONE", "CLEAR"].iter().any(|word| word.eq_ignore_ascii_case(verify))
+}
+
+/// Whether a value of `{verify}` says that there is TLS, or a handshake that failed. Of a client's session any
+/// word but those of [`says_no_tls`] does. Of our own it does not: a server that puts STARTTLS off (`TEMP`) is
+/// spoken to in the clear, so that only the session itself tells.
+pub fn says_tls(direction: Direction, verify: &str) -> bool {
+    match direction {
+        Direction::Inbound => !verify.is_empty() && !says_no_tls(verify),
+        Direction::Outbound => handshake_failure(verify).is_some(),
+    }
+}
+
+/// What sendmail says of a handshake that failed, by the value of `{verify}`; it compares in any case.
+pub fn handshake_failure(verify: &str) -> Option<&'static str> {
+    const WORDS: [(&str, &str); 4] = [
+        ("SOFTWARE", "TLS handshake failed."),
+        ("PROTOCOL", "STARTTLS failed."),
+        ("CONFIG", "STARTTLS temporarily not possible."),
+        ("DANE_FAIL", "DANE check failed."),
+    ];
+    WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(verify)).map(|(_, words)| *words)
 }
 
 /// A number of key bits, if it is one that makes sense.

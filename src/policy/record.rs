@@ -5,7 +5,9 @@
 //! Values that are not known are absent.
 
 use super::decide::{Decision, Disposition, Envelope, Verdict};
-use super::facts::{Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits, says_no_tls};
+use super::facts::{
+    Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits, says_no_tls, says_tls,
+};
 use super::lookup::Key;
 use super::network::parse_address;
 use super::rule::{Mode, Side};
@@ -267,14 +269,14 @@ impl<'a> Record<'a> {
         let any = present(&self.tls_version)
             || present(&self.cipher)
             || bits(self.cipher_bits).is_some_and(|bits| bits > 0)
-            || self.verify.as_deref().is_some_and(|verify| !verify.is_empty() && !says_no_tls(verify));
-        let state = match self.cipher_bits {
+            || self.verify.as_deref().is_some_and(|verify| says_tls(self.direction, verify));
+        let state = match (self.cipher_bits, self.verify.as_deref()) {
             _ if any => TlsState::Tls,
-            Some(NO_BITS) => TlsState::NotTold,
-            Some(_) => TlsState::Plaintext,
+            (Some(NO_BITS), _) => TlsState::NotTold,
+            (Some(_), _) => TlsState::Plaintext,
             // Who says that there is no TLS need not say that it has no bits.
-            None if self.verify.as_deref().is_some_and(says_no_tls) => TlsState::Plaintext,
-            None => TlsState::NotTold,
+            (None, Some(verify)) if says_no_tls(verify) => TlsState::Plaintext,
+            (None, _) => TlsState::NotTold,
         };
         let non_empty = |value: &'_ Option<Cow<'a, str>>| value.as_deref().is_some_and(str::is_empty);
         let told = |value| if non_empty(value) { None } else { borrow(value) };

@@ -82,7 +82,8 @@ fn words(refusal: Refusal<'_>) -> String {
     let mut text = if refusal.plaintext {
         format!("encryption needed, STARTTLS{}", needed(refusal.requirement))
     } else {
-        clean(refusal.reason, MAX_REASON)
+        // sendmail ends some of its sentences; ours goes on.
+        clean(refusal.reason.trim_end_matches('.'), MAX_REASON)
     };
     text.push_str(", rule ");
     text.push_str(&clean(refusal.rule, MAX_RULE_NAME));

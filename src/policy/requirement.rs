@@ -4,7 +4,7 @@
 //! told in sendmail's words ([`Requirement::check`]); what follows from the answer is not said here (see
 //! [`super::decide`]).
 
-use super::facts::{Facts, TlsState};
+use super::facts::{Facts, TlsState, handshake_failure};
 use std::fmt;
 
 /// A TLS protocol version, oldest first.
@@ -208,8 +208,8 @@ impl Requirement {
         if ["OK", "TRUSTED"].iter().any(|word| word.eq_ignore_ascii_case(verify)) {
             return Outcome::Met;
         }
-        Outcome::Failed(match said(&NOT_VERIFIED, verify) {
-            Some(words) => words.to_owned(),
+        Outcome::Failed(match NOT_VERIFIED.iter().find(|(word, _)| word.eq_ignore_ascii_case(verify)) {
+            Some((_, words)) => (*words).to_owned(),
             // sendmail means to repeat the word here, and repeats the extensions.
             None => format!("authentication failure {}", self.extensions()).trim_end().to_owned(),
         })
@@ -290,22 +290,9 @@ const NOT_VERIFIED: [(&str, &str); 6] = [
     ("CLEAR", "STARTTLS disabled locally"),
 ];
 
-/// What sendmail says of a handshake that failed, by `{verify}`.
-const HANDSHAKE_FAILED: [(&str, &str); 4] = [
-    ("SOFTWARE", "TLS handshake failed."),
-    ("PROTOCOL", "STARTTLS failed."),
-    ("CONFIG", "STARTTLS temporarily not possible."),
-    ("DANE_FAIL", "DANE check failed."),
-];
-
-/// sendmail's words for a value of `{verify}`, which it compares in any case.
-fn said(table: &[(&str, &'static str)], verify: &str) -> Option<&'static str> {
-    table.iter().find(|(word, _)| word.eq_ignore_ascii_case(verify)).map(|(_, words)| *words)
-}
-
 /// sendmail refuses a session whose handshake failed, with a rule and without one; in these words.
 pub fn failed_handshake(facts: &Facts<'_>) -> Option<&'static str> {
-    said(&HANDSHAKE_FAILED, facts.tls.verify.as_deref()?)
+    handshake_failure(facts.tls.verify.as_deref()?)
 }
 
 /// Compares two names of certificates as sendmail does, in any case, and further whether either is written

@@ -179,18 +179,15 @@ impl Answer<'_> {
     }
 }
 
-/// A text as quoted strings, each short enough to be a token of sendmail's.
+/// A text as quoted strings, each short enough to be a token of sendmail's. sendmail puts them together as they
+/// are: the blank between two stands in the first.
 fn quoted(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 8);
-    let mut line = 0;
-    for word in text.split(' ').filter(|word| !word.is_empty()) {
-        let joins = line > 0 && line + 1 + word.len() <= MAX_TOKEN;
-        if joins {
-            out.push(' ');
-            line += 1;
-        } else {
-            out.push_str(if line > 0 { "\" \"" } else { "\"" });
-            line = 0;
+    let mut out = String::from('"');
+    let mut length = 0;
+    for word in text.split_inclusive(' ') {
+        if length > 0 && length + word.len() > MAX_TOKEN {
+            out.push_str("\" \"");
+            length = 0;
         }
         // Neither can stand within a quoted string unharmed.
         out.extend(word.chars().map(|c| match c {
@@ -198,7 +195,7 @@ fn quoted(text: &str) -> String {
             '\\' => '/',
             c => c,
         }));
-        line += word.len();
+        length += word.len();
     }
     out.push('"');
     out

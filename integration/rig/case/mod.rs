@@ -3,6 +3,6 @@
 //! `schema` says what a case file may hold, `play` does what it says, `check` holds the outcome against it.
 //! Promises: a case that expects nothing, or holds a word that is not known, is an error, not a success.
 
-mod check;
+pub(crate) mod check;
 pub(crate) mod play;
 pub(crate) mod schema;

@@ -96,7 +96,7 @@ impl<'a> Stage<'a> {
         }
         self.clients.clear();
         self.end_daemon()?;
-        let mut faults = check::records(&self.case.records, &self.daemon.decisions()?, &self.answers);
+        let mut faults = check::records(&self.case.records, &self.daemon.decisions()?, Some(&self.answers));
         for (words, count) in &self.case.log_counts {
             let lines = self.daemon.log.lines();
             let found = lines.iter().filter(|line| line.contains(words)).count();
