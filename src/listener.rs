@@ -380,6 +380,8 @@ pub struct Shared {
     max_connections: usize,
     /// The setting that says how many.
     setting: &'static str,
+    /// Whether those beyond are closed at once. Else they wait for their turn.
+    turns_away: bool,
     drain: watch::Receiver<bool>,
     /// Held by every connection; nobody sends. When all are gone, all connections have ended.
     alive: mpsc::Sender<()>,
@@ -397,7 +399,7 @@ pub fn shared(max_connections: usize, setting: &'static str) -> (Shared, Drain) 
     let (begin, drain) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
     let limit = limit_of(max_connections);
-    (Shared { limit, max_connections, setting, drain, alive }, Drain { begin, ended })
+    (Shared { limit, max_connections, setting, turns_away: false, drain, alive }, Drain { begin, ended })
 }
 
 fn limit_of(max_connections: usize) -> Arc<Semaphore> {
@@ -405,9 +407,10 @@ fn limit_of(max_connections: usize) -> Arc<Semaphore> {
 }
 
 impl Shared {
-    /// For other listeners of the same service: with a limit of their own, and the same drain.
+    /// For other listeners of the same service: with a limit of their own, and the same drain. Connections
+    /// beyond the limit are closed at once, for who would wait without a time-out.
     pub fn beside(&self, max_connections: usize, setting: &'static str) -> Self {
-        Self { limit: limit_of(max_connections), max_connections, setting, ..self.clone() }
+        Self { limit: limit_of(max_connections), max_connections, setting, turns_away: true, ..self.clone() }
     }
 }
 
@@ -480,8 +483,12 @@ where
                     at_limit = true;
                     tracing::warn!(
                         listener = %address, limit = shared.max_connections,
-                        "all connections are in use ({}): further ones wait for their turn", shared.setting
+                        "all connections are in use ({}): further ones {}", shared.setting,
+                        if shared.turns_away { "are turned away" } else { "wait for their turn" }
                     );
+                }
+                if shared.turns_away {
+                    continue;
                 }
                 let acquired = tokio::select! {
                     permit = Arc::clone(&shared.limit).acquire_owned() => permit,

@@ -4,13 +4,13 @@
 //! server when STARTTLS is over or was not offered (`tls_server`), and about each recipient (`tls_rcpt`).
 //!
 //! Promises: each question is judged by the policy in force, and answered, or the connection ends; one that is
-//! not understood is told in the log, and is no refusal. One record for each message (no recipient) where
-//! the policy judges no recipients of deliveries; else one for each recipient, and one for a message that
-//! is refused before any was asked about.
+//! not understood is told in the log, and is no refusal. Every refusal has a record. What passes has one for each
+//! message and server (no recipient) where the policy judges no recipients of deliveries, else one for each
+//! recipient.
 
 use crate::environment::Environment;
 use crate::listener::draining;
-use crate::policy::decide::{Disposition, Envelope, decide};
+use crate::policy::decide::{Decision, Disposition, Envelope, decide};
 use crate::policy::facts::{self, Facts};
 use crate::policy::record::Record;
 use crate::policy::{Day, Policy};
@@ -94,8 +94,9 @@ where
 /// What has to be known from one question to the next.
 #[derive(Debug, Default)]
 struct Asking {
-    /// The message that has its record.
-    recorded: Option<Vec<u8>>,
+    /// The message that was last asked about, and the servers for which it has its record.
+    message: Vec<u8>,
+    recorded: Vec<Vec<u8>>,
     /// Whether it was said that the questions are not understood.
     told: bool,
 }
@@ -120,31 +121,55 @@ impl Asking {
         let policy = environment.policy();
         let told = request.told();
         let facts = Facts::outbound(&told);
+        // A delivery to a program of this host (LMTP) is asked about as well, and has no address.
+        if facts.peer_addr.is_some() && facts.peer_ip.is_none() {
+            return Answer::NotFound.write(out);
+        }
         let recipient = request.recipient.as_deref().map(facts::text);
         let envelope = Envelope { sender: None, recipient: recipient.as_deref() };
         let now = environment.now();
         let decision = decide(&policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
-        if decision.wants_names && !request.has_names() {
+        if decision.wants_names && !request.has_names {
             return Answer::Names.write(out);
         }
-        let refused = decision.disposition != Disposition::Accept;
-        if self.settles(&policy, request, refused) {
+        if let Some(envelope) = self.settled(&policy, request, &decision, envelope) {
             environment.record(&Record::new(now, &facts, envelope, &decision, policy.fingerprint()));
         }
         decision.reply.as_ref().map_or(Answer::NotFound, Answer::Refuse).write(out);
     }
 
-    /// Whether the answer is the last word on a message or recipient, and so has a record.
-    fn settles(&mut self, policy: &Policy, request: &Request<'_>, refused: bool) -> bool {
+    /// What is settled by the answer, and so has a record: a recipient, or the message as a whole.
+    fn settled<'e>(
+        &mut self,
+        policy: &Policy,
+        request: &Request<'_>,
+        decision: &Decision<'_>,
+        envelope: Envelope<'e>,
+    ) -> Option<Envelope<'e>> {
+        let refused = decision.disposition != Disposition::Accept;
         if policy.judges_deliveries() {
-            return refused || request.recipient.is_some();
+            return (refused || envelope.recipient.is_some()).then_some(envelope);
         }
-        // A connection that is kept for a second message is not asked about again: its recipients are.
-        let message = request.told().queue_id.unwrap_or_default();
-        let known = self.recorded.as_deref() == Some(message) && request.recipient.is_some();
+        // An exempt recipient says nothing of the others.
+        if refused || (decision.settled && envelope.recipient.is_some()) {
+            return Some(envelope);
+        }
+        // Of a connection that is kept for a second message only its recipients are asked about: the first stands
+        // for the message. One process may keep several connections.
+        let told = request.told();
+        let message = told.queue_id.unwrap_or_default();
+        if self.message != message {
+            self.message = message.to_vec();
+            self.recorded.clear();
+        }
+        let server = [told.server_name, told.server_addr].map(Option::unwrap_or_default).join(&b' ');
+        let known = self.recorded.contains(&server);
+        if known && envelope.recipient.is_some() {
+            return None;
+        }
         if !known {
-            self.recorded = Some(message.to_vec());
+            self.recorded.push(server);
         }
-        !known
+        Some(Envelope::default())
     }
 }

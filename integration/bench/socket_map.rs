@@ -141,6 +141,7 @@ fn question(n: usize) -> Vec<u8> {
         String::new(),
         "mx.partner.example".to_owned(),
         String::new(),
+        "end".to_owned(),
     ];
     let fields: Vec<&[u8]> = fields.iter().map(String::as_bytes).collect();
     let content = [b"encr_milter ".as_slice(), &fields.join(&0x9b)].concat();

@@ -4,7 +4,7 @@
 //! `soft-fail` gives 4xx, only `enforce` gives 5xx: [`disposition`] is the one total function that says
 //! so. Stronger facts never fare worse. What the MTA did not tell is accepted, and said.
 
-use super::facts::{Direction, Facts, TlsState, bare_address, plain_address};
+use super::facts::{Direction, Facts, TlsState, bare_address, delivery_address, plain_address};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
 use super::network::neighbourhood;
 use super::reply::{Refusal, Reply};
@@ -91,8 +91,11 @@ struct Parties<'a> {
 }
 
 impl<'a> Parties<'a> {
-    fn of(envelope: Envelope<'a>) -> Self {
-        let address = |address| plain_address(bare_address(address));
+    fn of(envelope: Envelope<'a>, direction: Direction) -> Self {
+        let address = |address| match direction {
+            Direction::Inbound => plain_address(bare_address(address)),
+            Direction::Outbound => Cow::Borrowed(delivery_address(address)),
+        };
         Self {
             sender: envelope.sender.map(address).filter(|sender| !sender.is_empty()),
             recipient: envelope.recipient.map(address),
@@ -175,7 +178,7 @@ struct Held<'p> {
 
 /// Decides on one message (no recipient) or one recipient of it.
 pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>, day: Day) -> Decision<'p> {
-    let parties = Parties::of(envelope);
+    let parties = Parties::of(envelope, facts.direction);
     if let Some(decision) = exempt(policy, facts, &parties) {
         return decision;
     }
@@ -371,7 +374,7 @@ fn subjects<'a>(facts: &'a Facts<'_>, parties: &'a Parties<'_>) -> [Option<(Side
 
 /// Every key that was tried on every side, in order, with the rule that has it.
 pub fn tried(policy: &Policy, facts: &Facts<'_>, envelope: Envelope<'_>) -> Vec<(Side, Tried)> {
-    subjects(facts, &Parties::of(envelope))
+    subjects(facts, &Parties::of(envelope, facts.direction))
         .into_iter()
         .flatten()
         .flat_map(|(side, subject)| {

@@ -287,12 +287,15 @@ pub fn says_no_tls(verify: &str) -> bool {
 }
 
 /// Whether a value of `{verify}` says that there is TLS, or a handshake that failed. Of a client's session any
-/// word but those of [`says_no_tls`] does. Of our own it does not: a server that puts STARTTLS off (`TEMP`) is
-/// spoken to in the clear, so that only the session itself tells.
+/// word but those of [`says_no_tls`] does. Of our own only those that a handshake ends with: a server that puts
+/// STARTTLS off (`TEMP`) is spoken to in the clear.
 pub fn says_tls(direction: Direction, verify: &str) -> bool {
     match direction {
         Direction::Inbound => !verify.is_empty() && !says_no_tls(verify),
-        Direction::Outbound => handshake_failure(verify).is_some(),
+        Direction::Outbound => {
+            let ended = ["OK", "TRUSTED", "FAIL", "NO", "NOT"];
+            ended.iter().any(|word| word.eq_ignore_ascii_case(verify)) || handshake_failure(verify).is_some()
+        }
     }
 }
 
@@ -330,6 +333,12 @@ pub fn bare_address(argument: &str) -> &str {
         }
         address = bare;
     }
+}
+
+/// The address of a delivery without its angle brackets, where a person wrote them: an MTA tells it bare, quotes and
+/// comments taken off, so that nothing in it may be read as either again.
+pub fn delivery_address(address: &str) -> &str {
+    address.strip_prefix('<').and_then(|address| address.strip_suffix('>')).unwrap_or(address)
 }
 
 /// A bare address as the MTA itself will take it, to compare: without comments, without blanks outside of

@@ -6,7 +6,8 @@
 
 use super::decide::{Decision, Disposition, Envelope, Verdict};
 use super::facts::{
-    Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits, says_no_tls, says_tls,
+    Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, delivery_address, parse_bits, says_no_tls,
+    says_tls,
 };
 use super::lookup::Key;
 use super::network::parse_address;
@@ -225,7 +226,12 @@ impl<'a> Record<'a> {
                 "" => Cow::Borrowed(NULL_SENDER),
                 address => Cow::Borrowed(address),
             }),
-            recipient: envelope.recipient.map(|recipient| Cow::Borrowed(bare_address(recipient))),
+            recipient: envelope.recipient.map(|recipient| {
+                Cow::Borrowed(match facts.direction {
+                    Direction::Inbound => bare_address(recipient),
+                    Direction::Outbound => delivery_address(recipient),
+                })
+            }),
             auth: borrow(&facts.auth),
             tls_version: borrow(&facts.tls.version),
             cipher: borrow(&facts.tls.cipher),

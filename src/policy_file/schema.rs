@@ -310,11 +310,8 @@ fn wanted(walk: &mut Walk<'_>, attribute: Attribute, value: &Value<'_>) -> Optio
             if names.is_empty() {
                 let at = walk.place(value.span());
                 walk.tell(
-                    Diagnostic::warning(
-                        "no-names",
-                        format!("`{field}` must be one of none: nobody meets that"),
-                    )
-                    .at(at),
+                    Diagnostic::warning("no-names", format!("`{field}` is an empty list: nobody meets that"))
+                        .at(at),
                 );
             }
             Some(Wanted::OneOf(names.iter().filter_map(|name| name_of(walk, name, field)).collect()))

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 const SEPARATOR: u8 = 0x9b;
 /// What sendmail puts before a byte of a value that is one of its own.
 const QUOTE: u8 = 0x7f;
-/// The largest request. sendmail's own limit is some 1,300 bytes.
+/// The largest request. sendmail itself sends no more than some 1,030 bytes.
 pub const MAX_REQUEST: usize = 64 * 1024;
 /// So many digits has the length of the largest.
 const MAX_DIGITS: usize = 5;
@@ -62,22 +62,29 @@ pub fn netstring(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Fault> {
 pub struct Request<'r> {
     /// One recipient; absent where the connection as a whole is asked about.
     pub recipient: Option<Cow<'r, [u8]>>,
+    /// Whether the certificate's long names were sent, as far as there was room.
+    pub has_names: bool,
     fields: Vec<Cow<'r, [u8]>>,
 }
 
-/// The fields of a key, in order.
+/// The fields of a key, in order; behind them the issuer and the subject where they were asked for, and [`END`].
 const FIELDS: usize = 12;
 const KIND: usize = 0;
 const RECIPIENT: usize = 11;
-/// With the names that are sent only when they are asked for.
-const FIELDS_WITH_NAMES: usize = FIELDS + 2;
+const ISSUER: usize = 12;
+const SUBJECT: usize = 13;
+/// Ends a key. sendmail cuts a long one without a word: then it is missing, and the last field is not whole.
+const END: &[u8] = b"end";
 
 impl<'r> Request<'r> {
-    /// Reads a request. `None` for one that is not of our snippet.
+    /// Reads a request. `None` for one that is not of our snippet, or was cut before the names.
     pub fn parse(content: &'r [u8]) -> Option<Self> {
         let space = content.iter().position(|b| *b == b' ')?;
-        let fields = split(content.get(space + 1..)?);
-        if fields.len() != FIELDS && fields.len() != FIELDS_WITH_NAMES {
+        let mut fields = split(content.get(space + 1..)?);
+        // What was cut is not told; what stands before it is.
+        let last = fields.pop()?;
+        let is_cut = last.as_ref() != END;
+        if fields.len() < FIELDS || fields.len() > SUBJECT + 1 {
             return None;
         }
         let recipient = match fields.get(KIND)?.as_ref() {
@@ -85,12 +92,8 @@ impl<'r> Request<'r> {
             b"rcpt" => fields.get(RECIPIENT).cloned(),
             _ => return None,
         };
-        Some(Self { recipient, fields })
-    }
-
-    /// Whether the certificate's long names were sent.
-    pub fn has_names(&self) -> bool {
-        self.fields.len() == FIELDS_WITH_NAMES
+        let has_names = is_cut || fields.len() > FIELDS;
+        Some(Self { recipient, has_names, fields })
     }
 
     /// What sendmail told.
@@ -107,15 +110,15 @@ impl<'r> Request<'r> {
             cipher_bits: field(8),
             auth_ssf: field(9),
             cn_subject: field(10),
-            cert_subject: field(12),
-            cert_issuer: field(13),
+            cert_subject: field(SUBJECT),
+            cert_issuer: field(ISSUER),
         }
     }
 }
 
 /// Takes a key apart at its separators, and takes the quotes out of its values.
 fn split(key: &[u8]) -> Vec<Cow<'_, [u8]>> {
-    let mut fields = Vec::with_capacity(FIELDS_WITH_NAMES);
+    let mut fields = Vec::with_capacity(SUBJECT + 2);
     let mut start = 0;
     let mut at = 0;
     while let Some(&byte) = key.get(at) {
@@ -228,7 +231,7 @@ mod tests {
         [b"encr_milter ".as_slice(), &fields.join(&SEPARATOR)].concat()
     }
 
-    const SERVER: [&[u8]; 12] = [
+    const SERVER: [&[u8]; 13] = [
         b"server",
         b"mail.example.org",
         b"4AM1",
@@ -241,6 +244,7 @@ mod tests {
         b"",
         b"Rig+20CA",
         b"",
+        b"end",
     ];
 
     #[test]
@@ -248,7 +252,7 @@ mod tests {
         let content = key(&SERVER);
         let request = Request::parse(&content).unwrap();
         let told = request.told();
-        assert_eq!((&request.recipient, request.has_names()), (&None, false));
+        assert_eq!((&request.recipient, request.has_names), (&None, false));
         assert_eq!(
             (told.server_name, told.cipher_bits),
             (Some(b"mx.partner.example".as_slice()), Some(b"128".as_slice()))
@@ -257,12 +261,30 @@ mod tests {
 
         let mut fields = SERVER;
         (fields[0], fields[11]) = (b"rcpt", b"a b@x\x7f\x9by\x7f\x7f");
-        let content = key(&[fields.as_slice(), &[b"/CN=s", b""]].concat());
+        let content = key(&[&fields[..12], &[b"/CN=i", b"", b"end"]].concat());
         let request = Request::parse(&content).unwrap();
         assert_eq!(request.recipient.as_deref(), Some(b"a b@x\x9by\x7f".as_slice()));
         let told = request.told();
-        assert_eq!((told.cert_subject, told.cert_issuer), (Some(b"/CN=s".as_slice()), Some(b"".as_slice())));
-        assert!(request.has_names());
+        assert_eq!((told.cert_issuer, told.cert_subject), (Some(b"/CN=i".as_slice()), Some(b"".as_slice())));
+        assert!(request.has_names);
+    }
+
+    #[test]
+    fn what_was_cut_is_not_told() {
+        let names: [&[u8]; 3] = [b"/CN=issuer", b"/CN=subject", b"end"];
+        let whole = key(&[&SERVER[..12], &names].concat());
+        let cut = |behind: usize| whole[..whole.len() - behind].to_vec();
+        for (content, issuer, subject) in
+            [(cut(1), true, true), (cut(4), true, false), (cut(8), true, false), (cut(20), false, false)]
+        {
+            let request = Request::parse(&content).unwrap();
+            assert!(request.has_names, "asked again for ever");
+            let told = request.told();
+            assert_eq!((told.cert_issuer.is_some(), told.cert_subject.is_some()), (issuer, subject));
+        }
+        // A recipient that was cut is another one.
+        let short = key(&SERVER);
+        assert_eq!(Request::parse(&short[..short.len() - 4]), None);
     }
 
     #[test]
@@ -273,7 +295,7 @@ mod tests {
             b"".to_vec(),
             b"encr_milter".to_vec(),
             b"encr_milter x".to_vec(),
-            key(&SERVER[..11]),
+            key(&SERVER[..12]),
             key(&other),
         ] {
             assert_eq!(Request::parse(&content), None, "{content:?}");

@@ -20,7 +20,7 @@ pub(crate) struct Delivery<'a> {
     pub(crate) tls_version: &'a str,
     pub(crate) bits: &'a str,
     pub(crate) cn: &'a str,
-    /// Subject and issuer.
+    /// Issuer and subject.
     pub(crate) names: Option<(&'a str, &'a str)>,
 }
 
@@ -59,9 +59,10 @@ impl Delivery<'_> {
             self.cn,
             recipient.unwrap_or_default(),
         ];
-        if let Some((subject, issuer)) = self.names {
-            fields.extend([subject, issuer]);
+        if let Some((issuer, subject)) = self.names {
+            fields.extend([issuer, subject]);
         }
+        fields.push("end");
         let fields: Vec<&[u8]> = fields.iter().map(|field| field.as_bytes()).collect();
         netstring(&[b"encr_milter ".as_slice(), &fields.join(&0x9b)].concat())
     }
@@ -97,6 +98,13 @@ impl Asker {
         self.0.read_exact(&mut content).unwrap();
         assert_eq!(content.pop(), Some(b','));
         Some(String::from_utf8(content).unwrap())
+    }
+
+    /// Asks on a connection that may be turned away.
+    pub(crate) fn try_ask(&mut self, delivery: &Delivery<'_>) -> Option<String> {
+        // It may be closed before the question is out.
+        let _ = self.0.write_all(&delivery.question(None));
+        self.answer()
     }
 
     pub(crate) fn ask(&mut self, delivery: &Delivery<'_>, recipient: Option<&str>) -> String {
