@@ -43,6 +43,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("outbound-certificate-names", certificates::names),
     ("outbound-long-names", certificates::long_names),
     ("outbound-recipients", recipients::each_by_itself),
+    ("outbound-odd-local-parts", recipients::odd_local_parts),
     ("outbound-recipient-enforced", recipients::enforced),
     ("outbound-recipient-after-bounce", recipients::after_a_bounce),
     ("outbound-access-map-beside", recipients::access_map_beside),

@@ -45,6 +45,29 @@ soft-fail = { min-bits = 128 }
     )
 }
 
+/// What stands in quotes or behind a backslash is a part of the name: sendmail asks without them, and nobody gets round a
+/// rule by a parenthesis.
+pub(super) fn odd_local_parts(rig: &Rig) -> Result<()> {
+    let policy = r#"
+[[rule]]
+name = "strict"
+recipient-outbound = ["clear.peer.example"]
+soft-fail = { min-bits = 128 }
+"#;
+    let mut pair = Pair::start(rig, "outbound-odd-local-parts", &Choice { policy, ..Choice::default() })?;
+    let needed = "encryption needed, STARTTLS with at least 128 bits, rule strict";
+    for local in ["\"a(b\"", "a\\(b", "\"postmaster(\"", "\"a b\"", "\"a@b\""] {
+        let address = format!("{local}@clear.peer.example");
+        pair.sender.send(When::Now, &[&address])?;
+    }
+    let records = pair.records()?;
+    let deferred = records.iter().filter(|record| record["disposition"] == "tempfail").count();
+    if deferred != 5 || records.len() != 5 {
+        return Err(pair.told(&format!("five were to be deferred with {needed:?}: {records:?}")));
+    }
+    Ok(())
+}
+
 /// A recipient who is refused comes back alone. sendmail has our text in the bounce's transcript, and nowhere else in it: it
 /// takes what tls_rcpt refuses for a "Data format error".
 pub(super) fn enforced(rig: &Rig) -> Result<()> {
