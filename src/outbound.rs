@@ -9,7 +9,7 @@
 //! recipient.
 
 use crate::environment::Environment;
-use crate::listener::draining;
+use crate::listener::{ConnectionError, draining};
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
 use crate::policy::facts::{self, Facts};
 use crate::policy::record::Record;
@@ -25,34 +25,13 @@ use tokio::time::timeout;
 /// A question has some 300 bytes. Kept per connection, so kept small.
 const READ_BUFFER: usize = 1024;
 
-/// Why a connection ended before its time.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The socket failed, or was cut within a request.
-    #[error("the connection was cut: {0}")]
-    Io(#[from] io::Error),
-    /// Nothing for so long.
-    #[error("nothing was heard for {} seconds", .0.as_secs())]
-    Idle(Duration),
-    /// Bytes that are no request.
-    #[error("{0}")]
-    Fault(#[from] Fault),
-}
-
-impl ConnectionError {
-    /// Whether it is what happens to connections every day, and no fault of the other side's protocol.
-    pub fn is_daily(&self) -> bool {
-        matches!(self, Self::Io(_) | Self::Idle(_))
-    }
-}
-
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
     mut stream: S,
     environment: &impl Environment,
     mut drain: watch::Receiver<bool>,
     idle: Duration,
-) -> Result<(), ConnectionError>
+) -> Result<(), ConnectionError<Fault>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -60,7 +39,7 @@ where
     let mut input = BytesMut::with_capacity(READ_BUFFER);
     let mut output = Vec::new();
     loop {
-        while let Some((content, length)) = netstring(&input)? {
+        while let Some((content, length)) = netstring(&input).map_err(ConnectionError::Protocol)? {
             asking.answer(content, environment, &mut output);
             input.advance(length);
         }
@@ -162,7 +141,7 @@ impl Asking {
             self.message = message.to_vec();
             self.recorded.clear();
         }
-        let server = [told.server_name, told.server_addr].map(Option::unwrap_or_default).join(&b' ');
+        let server = [told.peer_name, told.peer_addr].map(Option::unwrap_or_default).join(&b' ');
         let known = self.recorded.contains(&server);
         if known && envelope.recipient.is_some() {
             return None;

@@ -5,7 +5,7 @@
 
 use crate::daemon_file::{DaemonFile, Sockets};
 use crate::environment::Environment;
-use crate::listener::{self, BindError, Listener};
+use crate::listener::{self, BindError, ConnectionError, Listener, Shared, Stream};
 use crate::milter;
 use crate::outbound;
 use crate::policy::Policy;
@@ -16,11 +16,13 @@ use crate::telemetry::decisions::Decisions;
 use crate::telemetry::log;
 use crate::telemetry::sink::{LossNote, Sink, Target, Writer};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 /// How often it is looked whether something was lost.
 const LOOK_FOR_LOSSES: Duration = Duration::from_secs(10);
@@ -246,34 +248,16 @@ async fn serve(
 ) {
     let (shared, mut drain) = listener::shared(daemon.milter.max_connections, "milter.max-connections");
     let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
-    for listener in listeners.milter {
-        let address = listener.address().to_string();
-        tracing::info!(listener = %address, "listening");
-        let answering = Arc::clone(&answering);
-        let idle = daemon.milter.idle;
-        tokio::spawn(listener::serve(listener, shared.clone(), move |stream, drain| {
-            let (answering, address) = (Arc::clone(&answering), address.clone());
-            async move {
-                if let Err(error) = milter::connection::serve(stream, &*answering, drain, idle).await {
-                    tell_connection(&address, error.is_daily(), &error);
-                }
-            }
-        }));
-    }
-    for listener in listeners.outbound {
-        let address = listener.address().to_string();
-        tracing::info!(listener = %address, serves = "outbound", "listening");
-        let answering = Arc::clone(&answering);
-        let idle = daemon.outbound.idle;
-        tokio::spawn(listener::serve(listener, shared_outbound.clone(), move |stream, drain| {
-            let (answering, address) = (Arc::clone(&answering), address.clone());
-            async move {
-                if let Err(error) = outbound::serve(stream, &*answering, drain, idle).await {
-                    tell_connection(&address, error.is_daily(), &error);
-                }
-            }
-        }));
-    }
+    let (to_milter, idle) = (Arc::clone(&answering), daemon.milter.idle);
+    spawn(listeners.milter, None, &shared, move |stream, drain| {
+        let answering = Arc::clone(&to_milter);
+        async move { milter::connection::serve(stream, &*answering, drain, idle).await }
+    });
+    let (to_outbound, idle) = (answering, daemon.outbound.idle);
+    spawn(listeners.outbound, Some("outbound"), &shared_outbound, move |stream, drain| {
+        let answering = Arc::clone(&to_outbound);
+        async move { outbound::serve(stream, &*answering, drain, idle).await }
+    });
     drop((shared, shared_outbound));
     tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions)));
 
@@ -329,12 +313,30 @@ enum Told {
     Stop,
 }
 
-/// A connection that was cut is daily business; one that speaks no protocol of ours is to be seen.
-fn tell_connection(address: &str, is_daily: bool, error: &dyn std::error::Error) {
-    if is_daily {
-        tracing::debug!(listener = %address, "connection ended: {error}");
-    } else {
-        tracing::warn!(listener = %address, "connection closed: {error}");
+/// Serves every connection of these listeners. One that was cut is daily business; one that speaks another
+/// protocol is to be seen.
+fn spawn<F, S, P>(listeners: Vec<Listener>, serves: Option<&'static str>, shared: &Shared, serve_one: S)
+where
+    S: Fn(Stream, watch::Receiver<bool>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<(), ConnectionError<P>>> + Send + 'static,
+    P: std::error::Error + Send,
+{
+    for listener in listeners {
+        let address = listener.address().to_string();
+        tracing::info!(listener = %address, serves, "listening");
+        let serve_one = serve_one.clone();
+        tokio::spawn(listener::serve(listener, shared.clone(), move |stream, drain| {
+            let (connection, address) = (serve_one(stream, drain), address.clone());
+            async move {
+                match connection.await {
+                    Ok(()) => {}
+                    Err(error @ ConnectionError::Protocol(_)) => {
+                        tracing::warn!(listener = %address, "connection closed: {error}");
+                    }
+                    Err(error) => tracing::debug!(listener = %address, "connection ended: {error}"),
+                }
+            }
+        }));
     }
 }
 

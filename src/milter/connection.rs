@@ -7,7 +7,7 @@
 use super::negotiate;
 use super::session::{Answer, Session};
 use crate::environment::Environment;
-use crate::listener::draining;
+use crate::listener::{self, draining};
 use bytes::{Bytes, BytesMut};
 use indymilter::message::command::{CommandKind, OptNegPayload};
 use indymilter::message::reply::Reply;
@@ -25,15 +25,9 @@ const MAX_FRAME: u32 = 1024 * 1024;
 const READ_BUFFER: usize = 2048;
 const WRITE_BUFFER: usize = 512;
 
-/// Why a connection ended before its time.
+/// What is wrong with what an MTA said.
 #[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// The socket failed, or was cut within a frame.
-    #[error("the connection was cut: {0}")]
-    Io(#[from] io::Error),
-    /// No frame for so long.
-    #[error("nothing was heard for {} seconds", .0.as_secs())]
-    Idle(Duration),
+pub enum Fault {
     /// The length of a frame is none.
     #[error("a frame of {0} bytes; between 1 and {MAX_FRAME} are possible")]
     FrameLength(u32),
@@ -48,12 +42,7 @@ pub enum ConnectionError {
     Version(String),
 }
 
-impl ConnectionError {
-    /// Whether it is what happens to connections every day, and no fault of the other side's protocol.
-    pub fn is_daily(&self) -> bool {
-        matches!(self, Self::Io(_) | Self::Idle(_))
-    }
-}
+type ConnectionError = listener::ConnectionError<Fault>;
 
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
@@ -126,7 +115,7 @@ where
     }
     let length = stream.read_u32().await?;
     if !(1..=MAX_FRAME).contains(&length) {
-        return Err(ConnectionError::FrameLength(length));
+        return Err(ConnectionError::Protocol(Fault::FrameLength(length)));
     }
     let kind = stream.read_u8().await?;
     let wanted = length as usize - 1;
@@ -152,14 +141,15 @@ fn answer(
     session: &mut Session,
     environment: &impl Environment,
 ) -> Result<Step, ConnectionError> {
-    let kind = CommandKind::try_from(frame.kind).map_err(|_| ConnectionError::UnknownCommand(frame.kind))?;
+    let kind = CommandKind::try_from(frame.kind)
+        .map_err(|_| ConnectionError::Protocol(Fault::UnknownCommand(frame.kind)))?;
     Ok(match kind {
         CommandKind::OptNeg => {
             session.forget_macros();
             let offer = OptNegPayload::parse_buffer(frame.buffer)
-                .map_err(|_| ConnectionError::Malformed("negotiation"))?;
-            let reply =
-                negotiate::answer(&offer).map_err(|error| ConnectionError::Version(error.to_string()))?;
+                .map_err(|_| ConnectionError::Protocol(Fault::Malformed("negotiation")))?;
+            let reply = negotiate::answer(&offer)
+                .map_err(|error| ConnectionError::Protocol(Fault::Version(error.to_string())))?;
             Step::Reply(reply)
         }
         CommandKind::DefMacros => {
@@ -171,11 +161,13 @@ fn answer(
             Step::Silent
         }
         CommandKind::Mail => {
-            let sender = first_argument(&frame.buffer).ok_or(ConnectionError::Malformed("MAIL"))?;
+            let sender =
+                first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("MAIL")))?;
             Step::Reply(reply_of(session.mail(environment, sender)))
         }
         CommandKind::Rcpt => {
-            let recipient = first_argument(&frame.buffer).ok_or(ConnectionError::Malformed("RCPT"))?;
+            let recipient =
+                first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("RCPT")))?;
             Step::Reply(reply_of(session.rcpt(environment, &recipient)))
         }
         CommandKind::BodyEnd => {

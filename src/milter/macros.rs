@@ -42,9 +42,9 @@ pub fn told(payload: &[u8]) -> Told<'_> {
         let field = match name {
             b"i" | b"{i}" => &mut told.queue_id,
             b"j" | b"{j}" => &mut told.host,
-            b"{client_addr}" => &mut told.client_addr,
-            b"{client_name}" => &mut told.client_name,
-            b"{client_resolve}" => &mut told.client_resolve,
+            b"{client_addr}" => &mut told.peer_addr,
+            b"{client_name}" => &mut told.peer_name,
+            b"{client_resolve}" => &mut told.peer_resolve,
             b"{tls_version}" => &mut told.tls_version,
             b"{cipher}" => &mut told.cipher,
             b"{cipher_bits}" => &mut told.cipher_bits,

@@ -4,7 +4,7 @@
 //! `soft-fail` gives 4xx, only `enforce` gives 5xx: [`disposition`] is the one total function that says
 //! so. Stronger facts never fare worse. What the MTA did not tell is accepted, and said.
 
-use super::facts::{Direction, Facts, TlsState, bare_address, delivery_address, plain_address};
+use super::facts::{Direction, Facts, TlsState, plain_address, told_address};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
 use super::network::neighbourhood;
 use super::reply::{Refusal, Reply};
@@ -92,9 +92,9 @@ struct Parties<'a> {
 
 impl<'a> Parties<'a> {
     fn of(envelope: Envelope<'a>, direction: Direction) -> Self {
-        let address = |address| match direction {
-            Direction::Inbound => plain_address(bare_address(address)),
-            Direction::Outbound => Cow::Borrowed(delivery_address(address)),
+        let address = |address| match (direction, told_address(direction, address)) {
+            (Direction::Inbound, told) => plain_address(told),
+            (Direction::Outbound, told) => Cow::Borrowed(told),
         };
         Self {
             sender: envelope.sender.map(address).filter(|sender| !sender.is_empty()),

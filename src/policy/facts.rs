@@ -58,16 +58,9 @@ pub struct TlsFacts<'a> {
 }
 
 impl<'a> TlsFacts<'a> {
-    /// Of `[{tls_version}, {cipher}, {cipher_bits}, {verify}]` and `[{cn_subject}, {cert_subject}, {cert_issuer}]`.
-    /// `tells`: whether the MTA tells us things at all, so that what is missing is not there.
-    fn told(
-        direction: Direction,
-        session: [Option<&'a [u8]>; 4],
-        names: [Option<&'a [u8]>; 3],
-        tells: bool,
-    ) -> Self {
-        let [version, cipher, bits_told, verify] = session.map(present);
-        let [cn_subject, cert_subject, cert_issuer] = names.map(|name| name.map(text));
+    fn of(direction: Direction, told: &Told<'a>, tells: bool) -> Self {
+        let [version, cipher, bits_told, verify] =
+            [told.tls_version, told.cipher, told.cipher_bits, told.verify].map(present);
         let bits = bits_told.as_deref().and_then(parse_bits);
         let encrypted = version.is_some() || cipher.is_some() || bits.is_some_and(|bits| bits > 0);
         let state = match verify.as_deref() {
@@ -84,7 +77,16 @@ impl<'a> TlsFacts<'a> {
             TlsState::Plaintext => Some(0),
             TlsState::NotTold => None,
         };
-        Self { state, version, cipher, cipher_bits, verify, cn_subject, cert_subject, cert_issuer }
+        Self {
+            state,
+            version,
+            cipher,
+            cipher_bits,
+            verify,
+            cn_subject: told.cn_subject.map(text),
+            cert_subject: told.cert_subject.map(text),
+            cert_issuer: told.cert_issuer.map(text),
+        }
     }
 
     /// Whether `{verify}` says that the other side presented no certificate.
@@ -121,23 +123,23 @@ pub struct Facts<'a> {
     pub tls: TlsFacts<'a>,
 }
 
-/// The strings that an MTA told of an inbound connection, raw. Which macro is which is known to the milter
-/// alone.
+/// The strings that an MTA told of a connection, raw. Which macro is which is known to the milter and to the
+/// socket map alone.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Told<'a> {
     /// `{j}`
     pub host: Option<&'a [u8]>,
     /// `i`
     pub queue_id: Option<&'a [u8]>,
-    /// `{client_name}`
-    pub client_name: Option<&'a [u8]>,
-    /// `{client_addr}`
-    pub client_addr: Option<&'a [u8]>,
+    /// `{client_name}`, `{server_name}`
+    pub peer_name: Option<&'a [u8]>,
+    /// `{client_addr}`, `{server_addr}`
+    pub peer_addr: Option<&'a [u8]>,
     /// `{client_resolve}`
-    pub client_resolve: Option<&'a [u8]>,
-    /// `{auth_type}`
+    pub peer_resolve: Option<&'a [u8]>,
+    /// `{auth_type}` of a client
     pub auth_type: Option<&'a [u8]>,
-    /// `{auth_authen}`
+    /// `{auth_authen}` of a client
     pub auth_authen: Option<&'a [u8]>,
     /// `{auth_ssf}`
     pub auth_ssf: Option<&'a [u8]>,
@@ -157,73 +159,33 @@ pub struct Told<'a> {
     pub cert_issuer: Option<&'a [u8]>,
 }
 
-/// The strings that an MTA told of a connection of its own to a server, raw. An empty one was told, and says
-/// that there is nothing.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ToldOutbound<'a> {
-    /// `$j`
-    pub host: Option<&'a [u8]>,
-    /// `i`
-    pub queue_id: Option<&'a [u8]>,
-    /// `{server_name}`
-    pub server_name: Option<&'a [u8]>,
-    /// `{server_addr}`
-    pub server_addr: Option<&'a [u8]>,
-    /// `{verify}`
-    pub verify: Option<&'a [u8]>,
-    /// `{tls_version}`
-    pub tls_version: Option<&'a [u8]>,
-    /// `{cipher}`
-    pub cipher: Option<&'a [u8]>,
-    /// `{cipher_bits}`
-    pub cipher_bits: Option<&'a [u8]>,
-    /// `{auth_ssf}`
-    pub auth_ssf: Option<&'a [u8]>,
-    /// `{cn_subject}`
-    pub cn_subject: Option<&'a [u8]>,
-    /// `{cert_subject}`
-    pub cert_subject: Option<&'a [u8]>,
-    /// `{cert_issuer}`
-    pub cert_issuer: Option<&'a [u8]>,
-}
-
 impl<'a> Facts<'a> {
     /// Makes facts of what an MTA told at MAIL. Allocates only where bytes are no UTF-8.
     pub fn inbound(told: &Told<'a>) -> Self {
-        let peer_addr = present(told.client_addr);
-        let names = [told.cn_subject, told.cert_subject, told.cert_issuer];
-        let session = [told.tls_version, told.cipher, told.cipher_bits, told.verify];
-        Self {
-            direction: Direction::Inbound,
-            host: present(told.host),
-            queue_id: present(told.queue_id),
-            peer_name: present(told.client_name),
-            peer_ip: peer_addr.as_deref().and_then(parse_address),
-            // A macro that every session has: where it has come, those that have not say that there is no TLS.
-            tls: TlsFacts::told(Direction::Inbound, session, names, peer_addr.is_some()),
-            peer_addr,
-            peer_resolve: present(told.client_resolve),
-            auth: present(told.auth_authen).or_else(|| present(told.auth_type)),
-            auth_ssf: present(told.auth_ssf).as_deref().and_then(parse_bits),
-        }
+        // A macro that every session has: where it has come, those that have not say that there is no TLS.
+        let tells = told.peer_addr.is_some_and(|addr| !addr.is_empty());
+        Self::of(Direction::Inbound, told, tells)
     }
 
     /// Makes facts of what an MTA told of a delivery, all of it at once.
-    pub fn outbound(told: &ToldOutbound<'a>) -> Self {
-        let peer_addr = present(told.server_addr);
-        let names = [told.cn_subject, told.cert_subject, told.cert_issuer];
-        let session = [told.tls_version, told.cipher, told.cipher_bits, told.verify];
+    pub fn outbound(told: &Told<'a>) -> Self {
+        Self::of(Direction::Outbound, told, true)
+    }
+
+    /// `tells`: whether the MTA tells us things at all, so that what is missing is not there.
+    fn of(direction: Direction, told: &Told<'a>, tells: bool) -> Self {
+        let peer_addr = present(told.peer_addr);
         Self {
-            direction: Direction::Outbound,
+            direction,
             host: present(told.host),
             queue_id: present(told.queue_id),
-            peer_name: present(told.server_name),
+            peer_name: present(told.peer_name),
             peer_ip: peer_addr.as_deref().and_then(parse_address),
-            tls: TlsFacts::told(Direction::Outbound, session, names, true),
             peer_addr,
-            peer_resolve: None,
-            auth: None,
+            peer_resolve: present(told.peer_resolve),
+            auth: present(told.auth_authen).or_else(|| present(told.auth_type)),
             auth_ssf: present(told.auth_ssf).as_deref().and_then(parse_bits),
+            tls: TlsFacts::of(direction, told, tells),
         }
     }
 
@@ -335,9 +297,17 @@ pub fn bare_address(argument: &str) -> &str {
     }
 }
 
+/// An address as it was told, without what is around it.
+pub fn told_address(direction: Direction, address: &str) -> &str {
+    match direction {
+        Direction::Inbound => bare_address(address),
+        Direction::Outbound => delivery_address(address),
+    }
+}
+
 /// The address of a delivery without its angle brackets, where a person wrote them: an MTA tells it bare, quotes and
 /// comments taken off, so that nothing in it may be read as either again.
-pub fn delivery_address(address: &str) -> &str {
+fn delivery_address(address: &str) -> &str {
     address.strip_prefix('<').and_then(|address| address.strip_suffix('>')).unwrap_or(address)
 }
 
@@ -399,9 +369,9 @@ mod tests {
 
     fn told() -> Told<'static> {
         Told {
-            client_addr: Some(b"192.0.2.7"),
-            client_name: Some(b"mx.partner.example"),
-            client_resolve: Some(b"OK"),
+            peer_addr: Some(b"192.0.2.7"),
+            peer_name: Some(b"mx.partner.example"),
+            peer_resolve: Some(b"OK"),
             ..Told::default()
         }
     }
@@ -419,7 +389,7 @@ mod tests {
     fn an_empty_macro_is_an_absent_one() {
         let empty = Told { tls_version: Some(b""), cipher_bits: Some(b""), verify: Some(b""), ..told() };
         assert_eq!(Facts::inbound(&empty).tls.state, TlsState::Plaintext);
-        let silent = Told { client_addr: Some(b""), ..Told::default() };
+        let silent = Told { peer_addr: Some(b""), ..Told::default() };
         assert_eq!(Facts::inbound(&silent).tls.state, TlsState::NotTold);
     }
 
@@ -446,11 +416,8 @@ mod tests {
             ("mx.partner.example", None, false),
             ("[192.0.2.7]", Some("OK"), false),
         ] {
-            let told = Told {
-                client_name: Some(name.as_bytes()),
-                client_resolve: resolve.map(str::as_bytes),
-                ..told()
-            };
+            let told =
+                Told { peer_name: Some(name.as_bytes()), peer_resolve: resolve.map(str::as_bytes), ..told() };
             assert_eq!(Facts::inbound(&told).confirmed_name().is_some(), confirmed, "{name} {resolve:?}");
         }
     }
@@ -462,7 +429,7 @@ mod tests {
 
     #[test]
     fn standard_input_is_this_host() {
-        let local = Told { client_addr: Some(b"0"), client_name: Some(b"localhost"), ..Told::default() };
+        let local = Told { peer_addr: Some(b"0"), peer_name: Some(b"localhost"), ..Told::default() };
         let facts = Facts::inbound(&local);
         assert_eq!(facts.lookup_ip(), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         assert_eq!(facts.peer_addr.as_deref(), Some("0"));

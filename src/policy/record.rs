@@ -6,8 +6,8 @@
 
 use super::decide::{Decision, Disposition, Envelope, Verdict};
 use super::facts::{
-    Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, delivery_address, parse_bits, says_no_tls,
-    says_tls,
+    Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits, says_no_tls, says_tls,
+    told_address,
 };
 use super::lookup::Key;
 use super::network::parse_address;
@@ -226,12 +226,9 @@ impl<'a> Record<'a> {
                 "" => Cow::Borrowed(NULL_SENDER),
                 address => Cow::Borrowed(address),
             }),
-            recipient: envelope.recipient.map(|recipient| {
-                Cow::Borrowed(match facts.direction {
-                    Direction::Inbound => bare_address(recipient),
-                    Direction::Outbound => delivery_address(recipient),
-                })
-            }),
+            recipient: envelope
+                .recipient
+                .map(|recipient| Cow::Borrowed(told_address(facts.direction, recipient))),
             auth: borrow(&facts.auth),
             tls_version: borrow(&facts.tls.version),
             cipher: borrow(&facts.tls.cipher),
@@ -471,7 +468,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_absent() {
-        let told = Told { client_addr: Some(b"IPv6:2001:db8:0:0:0:0:0:25"), ..Told::default() };
+        let told = Told { peer_addr: Some(b"IPv6:2001:db8:0:0:0:0:0:25"), ..Told::default() };
         let envelope = Envelope { sender: Some("<>"), recipient: None };
         assert_eq!(
             json(&told, envelope),
@@ -487,11 +484,8 @@ mod tests {
     #[test]
     fn nothing_that_a_client_sends_breaks_the_line() {
         let sender = "<a\"\n\r\u{85}\u{2028}\u{202e}\u{7f}, verdict=pass\\@x>";
-        let told = Told {
-            client_addr: Some(b"192.0.2.7"),
-            queue_id: Some(b"A\nB: verdict=pass"),
-            ..Told::default()
-        };
+        let told =
+            Told { peer_addr: Some(b"192.0.2.7"), queue_id: Some(b"A\nB: verdict=pass"), ..Told::default() };
         let envelope = Envelope { sender: Some(sender), recipient: Some("<r>") };
         let line = json(&told, envelope);
         assert_eq!(line.trim_end_matches('\n').lines().count(), 1);
@@ -510,11 +504,11 @@ mod tests {
     #[test]
     fn a_record_gives_back_its_facts() {
         for told in [
-            Told { client_addr: Some(b"192.0.2.7"), ..Told::default() },
+            Told { peer_addr: Some(b"192.0.2.7"), ..Told::default() },
             Told {
-                client_addr: Some(b"192.0.2.7"),
-                client_name: Some(b"mx.partner.example"),
-                client_resolve: Some(b"OK"),
+                peer_addr: Some(b"192.0.2.7"),
+                peer_name: Some(b"mx.partner.example"),
+                peer_resolve: Some(b"OK"),
                 tls_version: Some(b"TLSv1.3"),
                 cipher: Some(b"TLS_AES_256_GCM_SHA384"),
                 cipher_bits: Some(b"256"),
@@ -524,12 +518,7 @@ mod tests {
                 auth_authen: Some(b"user"),
                 ..Told::default()
             },
-            Told {
-                client_addr: Some(b"0"),
-                cipher: Some(b"X"),
-                cipher_bits: Some(b"many"),
-                ..Told::default()
-            },
+            Told { peer_addr: Some(b"0"), cipher: Some(b"X"), cipher_bits: Some(b"many"), ..Told::default() },
             Told::default(),
         ] {
             let facts = Facts::inbound(&told);

@@ -15,6 +15,7 @@ mod value;
 
 use super::access_map::{MAX_LINE, TAGS, tag_of};
 use super::lint::shown;
+use super::prefix::Prefix;
 use super::{block, rhs};
 use crate::diagnostics::{Diagnostic, Diagnostics};
 use crate::policy::lookup::Key;
@@ -372,7 +373,7 @@ impl<'p> Exporter<'p> {
         &mut self,
         side: Side,
         net: IpNet,
-        line: fn(keys::Prefix) -> LineKey,
+        line: fn(Prefix) -> LineKey,
         source: Source,
         placed: &mut Placed,
     ) {

@@ -12,6 +12,7 @@ pub mod export;
 pub mod import;
 pub mod lint;
 pub mod lower;
+mod prefix;
 pub mod rhs;
 pub mod socket_map;
 pub mod tokens;

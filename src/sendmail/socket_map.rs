@@ -7,7 +7,7 @@
 //! Promises: whatever comes is a request, more to come, or a fault that says what is wrong; no value can be
 //! taken for a separator. An answer comes out of sendmail's rulesets as it went in.
 
-use crate::policy::facts::ToldOutbound;
+use crate::policy::facts::Told;
 use crate::policy::reply::Reply;
 use std::borrow::Cow;
 
@@ -97,13 +97,13 @@ impl<'r> Request<'r> {
     }
 
     /// What sendmail told.
-    pub fn told(&self) -> ToldOutbound<'_> {
+    pub fn told(&self) -> Told<'_> {
         let field = |at: usize| self.fields.get(at).map(AsRef::as_ref);
-        ToldOutbound {
+        Told {
             host: field(1),
             queue_id: field(2),
-            server_name: field(3),
-            server_addr: field(4),
+            peer_name: field(3),
+            peer_addr: field(4),
             verify: field(5),
             tls_version: field(6),
             cipher: field(7),
@@ -112,6 +112,7 @@ impl<'r> Request<'r> {
             cn_subject: field(10),
             cert_subject: field(SUBJECT),
             cert_issuer: field(ISSUER),
+            ..Told::default()
         }
     }
 }
@@ -254,7 +255,7 @@ mod tests {
         let told = request.told();
         assert_eq!((&request.recipient, request.has_names), (&None, false));
         assert_eq!(
-            (told.server_name, told.cipher_bits),
+            (told.peer_name, told.cipher_bits),
             (Some(b"mx.partner.example".as_slice()), Some(b"128".as_slice()))
         );
         assert_eq!((told.cn_subject, told.cert_subject), (Some(b"Rig+20CA".as_slice()), None));

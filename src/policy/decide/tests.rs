@@ -43,9 +43,9 @@ fn rule(
 
 fn client(cipher_bits: Option<&'static str>) -> Facts<'static> {
     Facts::inbound(&Told {
-        client_addr: Some(b"192.0.2.7"),
-        client_name: Some(b"mx.partner.example"),
-        client_resolve: Some(b"OK"),
+        peer_addr: Some(b"192.0.2.7"),
+        peer_name: Some(b"mx.partner.example"),
+        peer_resolve: Some(b"OK"),
         cipher_bits: cipher_bits.map(str::as_bytes),
         cipher: cipher_bits.map(|_| b"X".as_slice()),
         ..Told::default()
@@ -159,7 +159,7 @@ fn the_exempt_are_not_judged() {
     let mut auth = client(None);
     auth.auth = Some("user".into());
     assert_eq!(reason(&auth, "<u@rcpt.example>").as_deref(), Some("authenticated"));
-    let local = Facts::inbound(&Told { client_addr: Some(b"0"), ..Told::default() });
+    let local = Facts::inbound(&Told { peer_addr: Some(b"0"), ..Told::default() });
     assert_eq!(reason(&local, "<u@rcpt.example>").as_deref(), Some("network 127.0.0.0/8"));
 }
 
@@ -179,7 +179,7 @@ fn a_share_is_the_same_for_a_retry_and_about_as_large_as_asked() {
     let deferred = |n: usize, host: u8, day: Day| {
         let sender = format!("<a@d{n}.example>");
         let address = format!("192.0.2.{host}");
-        let facts = Facts::inbound(&Told { client_addr: Some(address.as_bytes()), ..Told::default() });
+        let facts = Facts::inbound(&Told { peer_addr: Some(address.as_bytes()), ..Told::default() });
         let envelope = Envelope { sender: Some(&sender), recipient: None };
         let decision = decide(&policy, &facts, envelope, day);
         let expected = match decision.disposition {

@@ -1,21 +1,15 @@
 //! The keys of exported lines: networks on sendmail's boundaries, names as they are.
 //!
-//! Promises: the prefixes of a network hold its addresses, all of them and no others; a key comes out as sendmail
-//! itself spells what it looks up. Must not: know what stands on the right-hand side.
+//! Promises: a key comes out as sendmail itself spells what it looks up. Must not: know what stands on the
+//! right-hand side.
 
 use crate::policy::network::Network;
+use crate::sendmail::prefix::{Prefix, Prefixes};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// The most lines that one network may need: a map is read by people too.
 pub(super) const MAX_LINES: u64 = 4096;
-
-/// An address cut at one of sendmail's boundaries: so many octets, or groups of IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Prefix {
-    address: IpAddr,
-    depth: u8,
-}
 
 /// What stands behind the tag. Ordered as it is listed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,26 +29,9 @@ impl LineKey {
     pub(super) fn text(&self, tag: &str) -> String {
         match self {
             Self::Name(name) => format!("{tag}:{name}"),
-            Self::Literal(prefix) => format!("{tag}:[{}]", prefix.text()),
-            Self::Network(prefix) => format!("{tag}:{}", prefix.text()),
+            Self::Literal(prefix) => format!("{tag}:[{prefix}]"),
+            Self::Network(prefix) => format!("{tag}:{prefix}"),
             Self::Default => format!("{tag}:"),
-        }
-    }
-}
-
-impl Prefix {
-    /// As sendmail spells it: every group written out, without leading zeros.
-    fn text(self) -> String {
-        let depth = usize::from(self.depth);
-        match self.address {
-            IpAddr::V4(address) => {
-                let octets: Vec<String> = address.octets().iter().take(depth).map(u8::to_string).collect();
-                octets.join(".")
-            }
-            IpAddr::V6(address) => {
-                let groups = address.segments().into_iter().take(depth).map(|group| format!("{group:x}"));
-                std::iter::once("IPv6".to_owned()).chain(groups).collect::<Vec<_>>().join(":")
-            }
         }
     }
 }
@@ -68,15 +45,9 @@ pub(super) fn net_of(network: Network) -> Option<IpNet> {
 
 /// The prefixes on sendmail's boundaries that hold a network; or how many there would be, where that is too many.
 pub(super) fn prefixes(net: IpNet) -> Result<Vec<Prefix>, u64> {
-    let (step, least) = if net.addr().is_ipv4() { (8, 1) } else { (16, 0) };
-    // There is no key for all of IPv4: the first octet is the least that sendmail looks up.
-    let depth = net.prefix_len().div_ceil(step).max(least);
-    let count = 1u64 << (depth * step - net.prefix_len()).min(63);
-    if count > MAX_LINES {
-        return Err(count);
-    }
-    let subnets = net.subnets(depth * step).map_err(|_| count)?;
-    Ok(subnets.map(|subnet| Prefix { address: subnet.addr(), depth }).collect())
+    let prefixes = Prefixes::of(net);
+    let count = prefixes.count();
+    if count > MAX_LINES { Err(count) } else { Ok(prefixes.iter().collect()) }
 }
 
 /// What sendmail has for the address of whom it has none of: a program that speaks SMTP to `sendmail -bs`. Its key is

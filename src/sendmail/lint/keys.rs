@@ -4,13 +4,15 @@
 //! proposed it says what a key may be. Must not: judge whether a key matches (see [`super::super::access_map`]).
 
 use super::super::access_map::{Dead, tag_of};
+use super::super::prefix::{Prefix, Prefixes};
 use super::faults::{At, shown};
 use crate::diagnostics::Diagnostic;
 use crate::policy::rule::Side;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use ipnet::IpNet;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// So many prefixes are spelt out for one network.
-const SPELT_OUT: u32 = 4;
+const SPELT_OUT: u64 = 4;
 
 pub(super) fn never_matches(at: &At<'_>, dead: Dead) -> Diagnostic {
     let key = at.rule.key;
@@ -117,10 +119,7 @@ fn list(keys: &[String]) -> String {
 fn spelt(key: &str, dead: Dead) -> Option<Vec<String>> {
     let groups = bare(key);
     match dead {
-        Dead::Cidr => match prefixes(key)? {
-            Prefixes::Few(keys) => Some(keys),
-            _ => None,
-        },
+        Dead::Cidr => net_of(key).filter(|net| net.prefix_len() > 0).and_then(few),
         Dead::TrailingDot => Some(vec![key.trim_end_matches('.').to_owned()]),
         // `IPv6:2001:db8::` is meant for a network, and is an address.
         Dead::Compressed if groups.ends_with(':') => {
@@ -134,9 +133,9 @@ fn spelt(key: &str, dead: Dead) -> Option<Vec<String>> {
             }
             let halves: Result<Vec<u16>, _> =
                 groups.split(':').map(|group| u16::from_str_radix(group, 16)).collect();
-            let octets: Vec<u32> =
-                halves.ok()?.into_iter().flat_map(u16::to_be_bytes).map(u32::from).collect();
-            Some(vec![key_of(&octets, 8)])
+            let octets: Vec<String> =
+                halves.ok()?.into_iter().flat_map(u16::to_be_bytes).map(|octet| octet.to_string()).collect();
+            Some(vec![octets.join(".")])
         }
         Dead::Compressed | Dead::LeadingZeros | Dead::NoIpv6Tag => {
             if let Ok(address) = groups.parse::<Ipv6Addr>() {
@@ -173,71 +172,46 @@ fn without_zeros(groups: &str, separator: char) -> String {
 fn written_out(address: Ipv6Addr) -> String {
     match address.to_ipv4_mapped() {
         Some(v4) => v4.to_string(),
-        None => key_of(&address.segments().map(u32::from), 16),
-    }
-}
-
-/// The key of these groups: of 8 bits for IPv4, of 16 for IPv6.
-fn key_of(groups: &[u32], unit: u8) -> String {
-    if unit == 8 {
-        groups.iter().map(u32::to_string).collect::<Vec<_>>().join(".")
-    } else {
-        let groups: Vec<_> = groups.iter().map(|group| format!("{group:x}")).collect();
-        format!("IPv6:{}", groups.join(":"))
+        None => Prefix { address: IpAddr::V6(address), depth: 8 }.to_string(),
     }
 }
 
 fn cidr_hint(tag: &str, key: &str) -> String {
-    match prefixes(key) {
-        Some(Prefixes::All) => format!("write `{tag}:` with nothing behind it for everyone without a rule"),
-        Some(Prefixes::Few(keys)) if keys.len() == 1 => format!("write {}", list(&keys)),
-        Some(Prefixes::Few(keys)) => format!("write a line for each of {}", list(&keys)),
-        Some(Prefixes::Many(count, first, last)) => {
+    let Some(net) = net_of(key) else {
+        return "write the prefix up to a dot or colon: `192.0.2` for 192.0.2.0/24".to_owned();
+    };
+    if net.prefix_len() == 0 {
+        return format!("write `{tag}:` with nothing behind it for everyone without a rule");
+    }
+    match few(net) {
+        Some(keys) if keys.len() == 1 => format!("write {}", list(&keys)),
+        Some(keys) => format!("write a line for each of {}", list(&keys)),
+        None => {
+            let prefixes = Prefixes::of(net);
+            let ((first, last), count) = (prefixes.ends(), prefixes.count());
             format!("write a line for each of the {count} prefixes from `{first}` to `{last}`")
         }
-        None => "write the prefix up to a dot or colon: `192.0.2` for 192.0.2.0/24".to_owned(),
     }
 }
 
-/// The prefixes on dots and colons that make up a network.
-#[derive(Debug, PartialEq, Eq)]
-enum Prefixes {
-    All,
-    Few(Vec<String>),
-    Many(u32, String, String),
-}
-
-fn prefixes(key: &str) -> Option<Prefixes> {
+/// The network that a key in CIDR notation is meant for.
+fn net_of(key: &str) -> Option<IpNet> {
     let (address, length) = bare(key).split_once('/')?;
-    let length: u8 = length.parse().ok()?;
-    let (groups, unit): (Vec<u32>, u8) = match address.parse() {
-        Ok(IpAddr::V4(v4)) => (v4.octets().map(u32::from).to_vec(), 8),
-        Ok(IpAddr::V6(v6)) => (v6.segments().map(u32::from).to_vec(), 16),
+    let address: IpAddr = match address.parse() {
+        Ok(address) => address,
         // `192.0.2/24`
         Err(_) => {
             let missing = 3usize.checked_sub(address.matches('.').count())?;
-            let v4: Ipv4Addr = format!("{address}{}", ".0".repeat(missing)).parse().ok()?;
-            (v4.octets().map(u32::from).to_vec(), 8)
+            IpAddr::V4(format!("{address}{}", ".0".repeat(missing)).parse().ok()?)
         }
     };
-    if length == 0 {
-        return Some(Prefixes::All);
-    }
-    let kept = usize::from(length.div_ceil(unit));
-    let free = u32::from(unit) - (u32::from(length) - 1) % u32::from(unit) - 1;
-    let count = 1u32.checked_shl(free)?;
-    let (last, whole) = groups.get(..kept)?.split_last()?;
-    let first = last & !(count - 1);
-    let nth = |n: u32| {
-        let mut groups = whole.to_vec();
-        groups.push(first + n);
-        key_of(&groups, unit)
-    };
-    Some(if count <= SPELT_OUT {
-        Prefixes::Few((0..count).map(nth).collect())
-    } else {
-        Prefixes::Many(count, nth(0), nth(count - 1))
-    })
+    IpNet::new(address, length.parse().ok()?).ok()
+}
+
+/// Its prefixes, where they are few.
+fn few(net: IpNet) -> Option<Vec<String>> {
+    let prefixes = Prefixes::of(net);
+    (prefixes.count() <= SPELT_OUT).then(|| prefixes.iter().map(|prefix| prefix.to_string()).collect())
 }
 
 #[cfg(test)]

@@ -216,7 +216,7 @@ proptest! {
         let map = Map::of(&export);
         let text = bits.to_string();
         let told = Told {
-            client_resolve: Some(b"OK"),
+            peer_resolve: Some(b"OK"),
             cipher_bits: Some(text.as_bytes()),
             verify: Some(if verified { b"OK" } else { b"NOT" }),
             ..Told::default()
@@ -237,7 +237,7 @@ proptest! {
             let spelt = spelt(*address);
             let name = name.map_or_else(|| format!("[{spelt}]"), str::to_owned);
             let resolve: &[u8] = if name.starts_with('[') { b"FAIL" } else { b"OK" };
-            let told = Told { client_name: Some(name.as_bytes()), client_addr: Some(spelt.as_bytes()), client_resolve: Some(resolve), ..told };
+            let told = Told { peer_name: Some(name.as_bytes()), peer_addr: Some(spelt.as_bytes()), peer_resolve: Some(resolve), ..told };
             let mut facts = Facts::inbound(&told);
             for (side, direction) in [(Side::Client, Direction::Inbound), (Side::Server, Direction::Outbound)] {
                 facts.direction = direction;
