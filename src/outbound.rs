@@ -105,7 +105,7 @@ impl Asking {
             return Answer::NotFound.write(out);
         }
         let recipient = request.recipient.as_deref().map(facts::text);
-        let envelope = Envelope { sender: None, recipient: recipient.as_deref() };
+        let envelope = Envelope { sender: None, recipient: recipient.as_deref(), ..Envelope::default() };
         let now = environment.now();
         let decision = decide(&policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
         if decision.wants_names && !request.has_names {

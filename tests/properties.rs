@@ -277,7 +277,11 @@ impl std::fmt::Debug for Case {
 
 impl Case {
     fn envelope(&self) -> Envelope<'_> {
-        Envelope { sender: self.sender.as_deref(), recipient: self.recipient.as_deref() }
+        Envelope {
+            sender: self.sender.as_deref(),
+            recipient: self.recipient.as_deref(),
+            ..Envelope::default()
+        }
     }
 }
 
@@ -433,7 +437,7 @@ proptest! {
             let payload = payload(&[("{client_addr}", format!("198.51.{network}.{host}").into_bytes())]);
             let facts = Facts::inbound(&macros::told(&payload));
             let sender = format!("<u{host}@{domain}>");
-            let envelope = Envelope { sender: Some(&sender), recipient: None };
+            let envelope = Envelope { sender: Some(&sender), recipient: None, ..Envelope::default() };
             decide(&policy, &facts, envelope, today()).disposition == Disposition::Tempfail
         };
         prop_assert!(!deferred(0, hosts.0) && deferred(100, hosts.0));
@@ -491,7 +495,7 @@ proptest! {
         let policy = compiled(&text);
         let facts = Facts::inbound(&macros::told(&bytes));
         let sender = String::from_utf8_lossy(&bytes);
-        let envelope = Envelope { sender: Some(&sender), recipient: Some(&sender) };
+        let envelope = Envelope { sender: Some(&sender), recipient: Some(&sender), ..Envelope::default() };
         let decision = decide(&policy, &facts, envelope, today());
         fits(&decision)?;
         let line = line(&Record::new(NOW, &facts, envelope, &decision, policy.fingerprint()));

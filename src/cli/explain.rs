@@ -96,6 +96,9 @@ struct FactFlags {
     /// The certificate's issuer
     #[arg(long, value_name = "DN")]
     cert_issuer: Option<String>,
+    /// How long the message has been tried, in seconds; a `max-delay` is held against it
+    #[arg(long, value_name = "SECONDS")]
+    waited: Option<u32>,
 }
 
 impl FactFlags {
@@ -134,6 +137,7 @@ impl FactFlags {
             cn_subject: text(&self.cn_subject),
             cert_subject: text(&self.cert_subject),
             cert_issuer: text(&self.cert_issuer),
+            waited: self.waited,
             ..Record::default()
         }
     }

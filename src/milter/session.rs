@@ -132,7 +132,8 @@ impl Transaction {
         let facts = Facts::inbound(&told);
         let sender = facts::text(&self.sender);
         let recipient = recipient.map(facts::text);
-        let envelope = Envelope { sender: Some(&sender), recipient: recipient.as_deref() };
+        let envelope =
+            Envelope { sender: Some(&sender), recipient: recipient.as_deref(), ..Envelope::default() };
         let now = environment.now();
         let decision = decide(&self.policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
         if !is_settled(&decision) {

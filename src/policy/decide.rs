@@ -8,8 +8,8 @@ use super::facts::{Direction, Facts, TlsState, plain_address, told_address};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
 use super::network::neighbourhood;
 use super::reply::{Refusal, Reply};
-use super::requirement::{Outcome, Requirement, failed_handshake};
-use super::rule::{Mode, Rule, Side, Standing};
+use super::requirement::{Outcome, failed_handshake};
+use super::rule::{Delay, Mode, ModeEntry, Rule, Side, Standing};
 use super::{Day, Policy, domain};
 use std::borrow::Cow;
 
@@ -82,6 +82,8 @@ pub struct Envelope<'a> {
     pub sender: Option<&'a str>,
     /// The recipient that is judged. Absent: the message as a whole.
     pub recipient: Option<&'a str>,
+    /// How long, in seconds, this message has been tried already, where somebody keeps count.
+    pub waited: Option<u32>,
 }
 
 /// The addresses of an envelope as the MTA itself will take them, to look up. The null sender is absent.
@@ -144,6 +146,11 @@ pub struct Decision<'p> {
     /// Whether a rule that was held demands the certificate's subject or issuer: who has not told them yet
     /// may be asked for them.
     pub wants_names: bool,
+    /// The `max-delay` of a soft-fail that acts: how long the message has been tried should be asked for, and
+    /// told in [`Envelope::waited`].
+    pub max_delay: Option<Delay>,
+    /// The rule of each side that was held, and how it fared.
+    pub held: [Option<Held<'p>>; SIDES],
 }
 
 impl<'p> Decision<'p> {
@@ -160,6 +167,8 @@ impl<'p> Decision<'p> {
             failures: Vec::new(),
             settled: false,
             wants_names: false,
+            max_delay: None,
+            held: [None; SIDES],
         }
     }
 
@@ -168,12 +177,33 @@ impl<'p> Decision<'p> {
     }
 }
 
-/// A rule that was found, and where.
-#[derive(Clone, Copy)]
-struct Held<'p> {
-    rule: &'p Rule,
-    side: Side,
-    key: Key<'p>,
+/// The most sides that one decision looks at.
+pub const SIDES: usize = 3;
+
+/// How one mode of a rule fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fared {
+    /// Met.
+    Passed,
+    /// Not met.
+    Failed,
+    /// The MTA did not tell what would be needed to say.
+    NotTold,
+}
+
+/// A rule that was found on a side, and how its modes fared.
+#[derive(Clone, Copy, Debug)]
+pub struct Held<'p> {
+    /// The rule.
+    pub rule: &'p Rule,
+    /// The side on which its key was found.
+    pub side: Side,
+    /// The key.
+    pub key: Key<'p>,
+    /// Whether the rule exempts on that day.
+    pub exempt: bool,
+    /// By mode ([`Mode::index`]); nothing for one that is not in force, or that an exemption lifts.
+    pub modes: [Option<Fared>; Mode::COUNT],
 }
 
 /// Decides on one message (no recipient) or one recipient of it.
@@ -191,14 +221,15 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
 
     let mut tally = Tally::default();
     let mut wants_names = false;
-    for (side, subject) in subjects(facts, &parties).into_iter().flatten() {
+    let mut all_held = [None; SIDES];
+    for ((side, subject), place) in subjects(facts, &parties).into_iter().flatten().zip(&mut all_held) {
         let standing = |id: RuleId| policy.rule(id).map_or(Standing::Absent, |rule| rule.standing(day));
         let Some(Found { key, rule: id }) = policy.index().side(side).find(subject, standing) else {
             continue;
         };
         let Some(rule) = policy.rule(id) else { continue };
-        let held = Held { rule, side, key };
         let exempt = rule.exemption.as_ref().is_some_and(|exemption| exemption.holds(day));
+        let mut held = Held { rule, side, key, exempt, modes: [None; Mode::COUNT] };
         wants_names |= !exempt && rule.modes.in_force(day).any(|(_, entry)| entry.requirement.wants_names());
         for (mode, entry) in rule.modes.in_force(day) {
             // An exemption lifts every demand but this one: that there be a session at all.
@@ -207,23 +238,37 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
                 _ if exempt => continue,
                 _ => entry.requirement.check(facts),
             };
-            match outcome {
-                Outcome::Met => tally.pass(mode, held),
-                Outcome::NotTold(what) => tally.unknown(mode, held, what),
+            let fared = match outcome {
+                Outcome::Met => {
+                    tally.pass(mode, held);
+                    Fared::Passed
+                }
+                Outcome::NotTold(what) => {
+                    tally.unknown(mode, held, what);
+                    Fared::NotTold
+                }
                 Outcome::Failed(reason) => {
-                    let acts = entry
+                    let in_share = entry
                         .percent
                         .is_none_or(|percent| in_share(rule, side, facts, &parties, day, percent));
-                    let effective = if acts { mode } else { Mode::Observe };
-                    tally.fail(effective, mode, held, &entry.requirement, reason);
+                    let waited_enough = entry
+                        .max_delay
+                        .is_some_and(|delay| envelope.waited.is_some_and(|waited| waited >= delay.0));
+                    let effective = if in_share && !waited_enough { mode } else { Mode::Observe };
+                    tally.fail(effective, mode, held, entry, reason);
+                    Fared::Failed
                 }
+            };
+            if let Some(place) = held.modes.get_mut(mode.index()) {
+                *place = Some(fared);
             }
         }
+        *place = Some(held);
         if exempt {
             tally.exempt.get_or_insert(held);
         }
     }
-    Decision { wants_names, ..tally.decide(policy, facts) }
+    Decision { wants_names, held: all_held, ..tally.decide(policy, facts) }
 }
 
 /// What has been found so far, over all sides and modes.
@@ -231,7 +276,7 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
 struct Tally<'p> {
     failures: Vec<Failure<'p>>,
     /// The most serious failure: its effective mode, its place in `failures`, what was demanded.
-    worst: Option<(Mode, usize, &'p Requirement)>,
+    worst: Option<(Mode, usize, &'p ModeEntry)>,
     unknown: Option<(Mode, Held<'p>, &'static str)>,
     passed: Option<(Mode, Held<'p>)>,
     exempt: Option<Held<'p>>,
@@ -250,7 +295,7 @@ impl<'p> Tally<'p> {
         }
     }
 
-    fn fail(&mut self, effective: Mode, mode: Mode, held: Held<'p>, need: &'p Requirement, reason: String) {
+    fn fail(&mut self, effective: Mode, mode: Mode, held: Held<'p>, need: &'p ModeEntry, reason: String) {
         if self.worst.is_none_or(|(worst, ..)| effective > worst) {
             self.worst = Some((effective, self.failures.len(), need));
         }
@@ -268,9 +313,10 @@ impl<'p> Tally<'p> {
         let hidden =
             self.unknown.is_some_and(|(unknown, ..)| self.worst.is_some_and(|(mode, ..)| unknown > mode));
         if (acts || !hidden)
-            && let Some((mode, place, requirement)) = self.worst
+            && let Some((mode, place, entry)) = self.worst
             && let Some(failure) = self.failures.get(place)
         {
+            let requirement = &entry.requirement;
             let done = disposition(Verdict::Fail, Some(mode));
             // A SASL layer of too few bits is encryption, and too weak.
             let layer = facts.effective_bits().filter(|bits| *bits > 0);
@@ -295,6 +341,7 @@ impl<'p> Tally<'p> {
                     Disposition::Reject => Some(Reply::reject(refusal)),
                 },
                 failures: self.failures,
+                max_delay: entry.max_delay.filter(|_| done == Disposition::Tempfail),
                 ..Decision::new(Verdict::Fail)
             };
         }
@@ -354,7 +401,7 @@ fn recipient_is(recipient: &str, listed: &str) -> bool {
 }
 
 /// Who is looked up on which side.
-fn subjects<'a>(facts: &'a Facts<'_>, parties: &'a Parties<'_>) -> [Option<(Side, Subject<'a>)>; 3] {
+fn subjects<'a>(facts: &'a Facts<'_>, parties: &'a Parties<'_>) -> [Option<(Side, Subject<'a>)>; SIDES] {
     let host = Subject::Host { name: facts.confirmed_name(), address: facts.lookup_ip() };
     let (sender, recipient) = (parties.sender.as_deref(), parties.recipient.as_deref());
     match facts.direction {

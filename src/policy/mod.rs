@@ -11,6 +11,7 @@
 pub mod decide;
 pub mod domain;
 pub mod facts;
+pub mod gate;
 pub mod lookup;
 pub mod network;
 pub mod record;
@@ -18,6 +19,7 @@ pub mod reply;
 pub mod requirement;
 pub mod rule;
 
+use gate::Gate;
 use rule::{Exempt, Rule};
 
 /// A policy, compiled and immutable. Made by [`crate::policy_file`].
@@ -28,6 +30,7 @@ pub struct Policy {
     index: lookup::Index,
     exempt: Exempt,
     contact: Option<String>,
+    gate: Gate,
     fingerprint: Fingerprint,
 }
 
@@ -42,7 +45,8 @@ impl Policy {
     /// Puts a policy together. The keys in `index` must name positions in `rules`; a key that does not is
     /// as if it were not there.
     pub fn new(rules: Vec<Rule>, index: lookup::Index, exempt: Exempt, contact: Option<String>) -> Self {
-        let mut policy = Self { rules, index, exempt, contact, fingerprint: Fingerprint::default() };
+        let gate = Gate::default();
+        let mut policy = Self { rules, index, exempt, contact, gate, fingerprint: Fingerprint::default() };
         policy.fingerprint = Fingerprint::of(&policy);
         policy
     }
@@ -70,6 +74,17 @@ impl Policy {
     /// Where a refused sender finds help; part of every refusal.
     pub fn contact(&self) -> Option<&str> {
         self.contact.as_deref()
+    }
+
+    /// The same policy with another gate.
+    #[must_use]
+    pub fn with_gate(self, gate: Gate) -> Self {
+        Self { gate, ..self }
+    }
+
+    /// What the evidence must show before a rule is made harder.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// What the policy means, in 12 hex digits.

@@ -82,6 +82,9 @@ pub struct Record<'a> {
     /// The certificate's issuer, where one came.
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     pub cert_issuer: Option<Cow<'a, str>>,
+    /// How many seconds this message had been tried for, where a `max-delay` made that count.
+    #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
+    pub waited: Option<u32>,
     /// `pass`, `fail`, `exempt`, `no-rule`, `unknown`. Absent only in input that is yet to be judged.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -238,6 +241,7 @@ impl<'a> Record<'a> {
             cn_subject: named(&facts.tls.cn_subject),
             cert_subject: named(&facts.tls.cert_subject),
             cert_issuer: named(&facts.tls.cert_issuer),
+            waited: envelope.waited,
             verdict: Some(decision.verdict),
             mode: decision.mode,
             disposition: Some(decision.disposition),
@@ -309,7 +313,7 @@ impl<'a> Record<'a> {
 
     /// Who writes to whom.
     pub fn envelope(&self) -> Envelope<'_> {
-        Envelope { sender: self.sender.as_deref(), recipient: self.recipient.as_deref() }
+        Envelope { sender: self.sender.as_deref(), recipient: self.recipient.as_deref(), waited: self.waited }
     }
 
     /// The day by which the record is judged: its own, or `now`'s where it has no time stamp.
@@ -401,6 +405,7 @@ impl fmt::Display for Record<'_> {
         let outbound = (self.direction == Direction::Outbound).then_some("outbound");
         let bits = self.cipher_bits.map(|bits| bits.to_string());
         let ssf = self.auth_ssf.map(|ssf| ssf.to_string());
+        let waited = self.waited.map(|seconds| seconds.to_string());
         for (name, value) in [
             ("verdict", self.verdict.map(Verdict::as_str)),
             ("mode", self.mode.map(Mode::as_str)),
@@ -427,6 +432,7 @@ impl fmt::Display for Record<'_> {
             ("cn_subject", self.cn_subject.as_deref()),
             ("cert_subject", self.cert_subject.as_deref()),
             ("cert_issuer", self.cert_issuer.as_deref()),
+            ("waited", waited.as_deref()),
         ] {
             if let Some(value) = value {
                 field(f, name, value)?;
@@ -469,7 +475,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_absent() {
         let told = Told { peer_addr: Some(b"IPv6:2001:db8:0:0:0:0:0:25"), ..Told::default() };
-        let envelope = Envelope { sender: Some("<>"), recipient: None };
+        let envelope = Envelope { sender: Some("<>"), recipient: None, ..Envelope::default() };
         assert_eq!(
             json(&told, envelope),
             concat!(
@@ -486,7 +492,7 @@ mod tests {
         let sender = "<a\"\n\r\u{85}\u{2028}\u{202e}\u{7f}, verdict=pass\\@x>";
         let told =
             Told { peer_addr: Some(b"192.0.2.7"), queue_id: Some(b"A\nB: verdict=pass"), ..Told::default() };
-        let envelope = Envelope { sender: Some(sender), recipient: Some("<r>") };
+        let envelope = Envelope { sender: Some(sender), recipient: Some("<r>"), ..Envelope::default() };
         let line = json(&told, envelope);
         assert_eq!(line.trim_end_matches('\n').lines().count(), 1);
         assert!(line.trim_end_matches('\n').chars().all(|c| !is_unsafe(c)), "{line}");

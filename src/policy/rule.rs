@@ -24,6 +24,14 @@ impl Mode {
     /// All modes, the hardest first: the order in which failures are listed.
     pub const HARDEST_FIRST: [Self; 3] = [Self::Enforce, Self::SoftFail, Self::Observe];
 
+    /// How many there are.
+    pub const COUNT: usize = 3;
+
+    /// Its place, the softest first.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
     /// The word for it, as in the policy file and in the record.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -84,8 +92,29 @@ impl fmt::Display for Side {
     }
 }
 
+/// A span of time, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Delay(pub u32);
+
+impl fmt::Display for Delay {
+    /// As the policy file has it: `4h`, `1d 12h`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.0;
+        let mut separator = "";
+        for (unit, seconds) in [("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)] {
+            let count = rest / seconds;
+            rest %= seconds;
+            if count > 0 || (unit == "s" && separator.is_empty()) {
+                write!(f, "{separator}{count}{unit}")?;
+                separator = " ";
+            }
+        }
+        Ok(())
+    }
+}
+
 /// One mode of a rule: what it demands, from which day on, and of which share of the failures it acts on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModeEntry {
     /// What is demanded.
     pub requirement: Requirement,
@@ -93,6 +122,9 @@ pub struct ModeEntry {
     pub from: Option<Day>,
     /// Soft-fail only: the share that is deferred, in percent; the rest is observed.
     pub percent: Option<u8>,
+    /// Soft-fail only: how long a message is deferred at the most; one that has been tried for so long is
+    /// observed.
+    pub max_delay: Option<Delay>,
 }
 
 impl ModeEntry {
@@ -107,6 +139,9 @@ impl fmt::Display for ModeEntry {
         write!(f, "{}", self.requirement)?;
         if let Some(percent) = self.percent {
             write!(f, ", percent {percent}")?;
+        }
+        if let Some(delay) = self.max_delay {
+            write!(f, ", max-delay {delay}")?;
         }
         if let Some(from) = self.from {
             write!(f, ", from {from}")?;
@@ -243,6 +278,13 @@ impl Default for Exempt {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delay_reads_as_it_is_written() {
+        for (seconds, text) in [(0, "0s"), (14_400, "4h"), (129_600, "1d 12h"), (90_061, "1d 1h 1m 1s")] {
+            assert_eq!(Delay(seconds).to_string(), text);
+        }
+    }
 
     #[test]
     fn an_exemption_holds_to_the_end_of_its_last_day() {

@@ -7,6 +7,7 @@ use super::schema::{Document, ExemptDoc, ModeDoc, RuleDoc, header};
 use super::walk::{Located, nearest};
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
 use crate::policy::facts::plain_address;
+use crate::policy::gate::Gate;
 use crate::policy::lookup::{Index, InsertError, Key, RuleId};
 use crate::policy::network::{Network, Written, parse_address};
 use crate::policy::requirement::Requirement;
@@ -49,6 +50,7 @@ pub(super) fn compile(
     compiler.requirements(documents);
     let exempt = compiler.exempt(documents);
     let contact = compiler.contact(documents);
+    let gate = compiler.gate(documents);
     for (id, doc) in documents.iter().flat_map(|document| &document.rules).enumerate() {
         compiler.rule(id, doc);
     }
@@ -56,7 +58,7 @@ pub(super) fn compile(
         compiler.list(list);
     }
     compiler.unused(documents);
-    Policy::new(compiler.rules, compiler.index, exempt, contact)
+    Policy::new(compiler.rules, compiler.index, exempt, contact).with_gate(gate)
 }
 
 struct Compiler<'c> {
@@ -115,6 +117,21 @@ impl<'c> Compiler<'c> {
             self.once("reply", &second.place);
         }
         first.and_then(|reply| reply.contact.as_ref()).map(|contact| contact.value.to_string())
+    }
+
+    fn gate(&mut self, documents: &[Document<'_>]) -> Gate {
+        let mut sections = documents.iter().filter_map(|document| document.gate.as_ref());
+        let first = sections.next();
+        for second in sections {
+            self.once("gate", &second.place);
+        }
+        let default = Gate::default();
+        first.map_or(default, |gate| Gate {
+            min_days: gate.min_days.unwrap_or(default.min_days),
+            min_messages: gate.min_messages.unwrap_or(default.min_messages),
+            max_failures: gate.max_failures.unwrap_or(default.max_failures),
+            every_peer_passed: gate.every_peer_passed.unwrap_or(default.every_peer_passed),
+        })
     }
 
     fn exempt(&mut self, documents: &[Document<'_>]) -> Exempt {
@@ -286,7 +303,12 @@ impl<'c> Compiler<'c> {
                 }
             }
         };
-        ModeEntry { requirement, from: doc.from, percent: doc.percent.filter(|percent| *percent < 100) }
+        ModeEntry {
+            requirement,
+            from: doc.from,
+            percent: doc.percent.filter(|percent| *percent < 100),
+            max_delay: doc.max_delay,
+        }
     }
 
     /// A softer mode that asks no more than a harder one beside it could never fail alone.
@@ -299,6 +321,7 @@ impl<'c> Compiler<'c> {
                     harder.requirement.implies(&softer.requirement)
                         && from(harder) <= from(softer)
                         && harder.percent.is_none()
+                        && harder.max_delay.is_none()
                 })
             });
             if let Some(harder) = harder

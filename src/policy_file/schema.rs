@@ -8,7 +8,7 @@ use crate::diagnostics::{Diagnostic, Place};
 use crate::policy::Day;
 use crate::policy::reply::{MAX_CONTACT, MAX_RULE_NAME};
 use crate::policy::requirement::{Attribute, CertificateName, Requirement, TlsVersion, Wanted, amounts_to};
-use crate::policy::rule::{Mode, Side};
+use crate::policy::rule::{Delay, Mode, Side};
 use std::borrow::Cow;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -16,9 +16,10 @@ use toml::de::{DeTable, DeValue};
 /// Far more bits than any cipher will ever have: sendmail's rules may ask for them, and refuse everyone.
 const MAX_MIN_BITS: i64 = u16::MAX as i64;
 
-const TOP: &[&str] = &["version", "exempt", "reply", "requirement", "rule"];
+const TOP: &[&str] = &["version", "exempt", "reply", "gate", "requirement", "rule"];
 const EXEMPT: &[&str] = &["authenticated", "networks", "recipients"];
 const REPLY: &[&str] = &["contact"];
+const GATE: &[&str] = &["min-days", "min-messages", "max-failures", "every-peer-passed"];
 const REQUIREMENT: &[&str] =
     &["min-bits", "min-version", "verify", "cn", "cert-subject", "cert-issuer", "handshake"];
 const MODE: &[&str] = &[
@@ -32,6 +33,7 @@ const MODE: &[&str] = &[
     "handshake",
     "from",
     "percent",
+    "max-delay",
 ];
 const EXEMPTION: &[&str] = &["reason", "owner", "until"];
 const RULE: &[&str] = &[
@@ -64,6 +66,8 @@ pub(super) struct Document<'t> {
     pub(super) exempt: Option<ExemptDoc<'t>>,
     /// `[reply]`
     pub(super) reply: Option<ReplyDoc<'t>>,
+    /// `[gate]`
+    pub(super) gate: Option<GateDoc>,
     /// `[requirement.NAME]`
     pub(super) requirements: Vec<RequirementDoc>,
     /// `[[rule]]`
@@ -90,6 +94,21 @@ pub(super) struct ReplyDoc<'t> {
     pub(super) place: Place,
     /// `contact`
     pub(super) contact: Option<Text<'t>>,
+}
+
+/// `[gate]`
+#[derive(Debug)]
+pub(super) struct GateDoc {
+    /// Where it stands.
+    pub(super) place: Place,
+    /// `min-days`
+    pub(super) min_days: Option<u32>,
+    /// `min-messages`
+    pub(super) min_messages: Option<u64>,
+    /// `max-failures`
+    pub(super) max_failures: Option<u64>,
+    /// `every-peer-passed`
+    pub(super) every_peer_passed: Option<bool>,
 }
 
 /// `[requirement.NAME]`
@@ -148,6 +167,8 @@ pub(super) struct ModeDoc<'t> {
     pub(super) from: Option<Day>,
     /// `percent`
     pub(super) percent: Option<u8>,
+    /// `max-delay`
+    pub(super) max_delay: Option<Delay>,
 }
 
 /// Reads one file's document.
@@ -157,6 +178,7 @@ pub(super) fn read<'t>(walk: &mut Walk<'_>, table: &'t DeTable<'_>) -> Document<
     let mut document = Document {
         exempt: top.get("exempt").and_then(|value| exempt(walk, value)),
         reply: top.get("reply").and_then(|value| reply(walk, value)),
+        gate: top.get("gate").and_then(|value| gate(walk, value)),
         ..Document::default()
     };
     if let Some(value) = top.get("requirement") {
@@ -201,6 +223,25 @@ fn reply<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>) -> Option<ReplyDoc<'t>> 
         }
     }
     Some(ReplyDoc { place: fields.place, contact })
+}
+
+fn gate(walk: &mut Walk<'_>, value: &Value<'_>) -> Option<GateDoc> {
+    let fields = walk.table(value, "gate", GATE)?;
+    let mut count = |name| {
+        let value = fields.get(name).and_then(|value| walk.integer(value, name, 0..=i64::from(u32::MAX)));
+        value.and_then(|count| u32::try_from(count).ok())
+    };
+    let (min_days, min_messages, max_failures) =
+        (count("min-days"), count("min-messages"), count("max-failures"));
+    Some(GateDoc {
+        min_days,
+        min_messages: min_messages.map(u64::from),
+        max_failures: max_failures.map(u64::from),
+        every_peer_passed: fields
+            .get("every-peer-passed")
+            .and_then(|value| walk.boolean(value, "every-peer-passed")),
+        place: fields.place,
+    })
 }
 
 fn requirements(walk: &mut Walk<'_>, value: &Value<'_>) -> Vec<RequirementDoc> {
@@ -337,7 +378,7 @@ fn wanted(walk: &mut Walk<'_>, attribute: Attribute, value: &Value<'_>) -> Optio
 /// known has been told of, and may be a demand with a slip of the pen.
 fn demands_nothing(fields: &Fields<'_, '_>) -> bool {
     fields.entries().all(|(name, value)| match name.get_ref().as_ref() {
-        "from" | "percent" => true,
+        "from" | "percent" | "max-delay" => true,
         "verify" | "handshake" => value.get_ref().as_bool() == Some(false),
         _ => false,
     })
@@ -481,11 +522,46 @@ fn mode_entry<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>, mode: Mode) -> Opti
         }
         percent.and_then(|percent| u8::try_from(percent).ok())
     });
+    let max_delay = fields.get("max-delay").and_then(|value| max_delay(walk, value, mode));
     Some(ModeDoc {
         require,
         requirement: requirement(walk, &fields),
         from: fields.get("from").and_then(|value| walk.date(value, "from")).map(|date| date.value),
         percent,
+        max_delay,
         place: fields.place,
     })
+}
+
+/// Senders' queues keep a message for five days (RFC 5321 section 4.5.4.1), some for less.
+const LONG_DELAY: Delay = Delay(2 * 86_400);
+
+fn max_delay(walk: &mut Walk<'_>, value: &Value<'_>, mode: Mode) -> Option<Delay> {
+    const HINT: &str = "write a number and a unit: \"4h\", \"90m\", \"1d\"";
+    let text = walk.string(value, "max-delay")?;
+    if mode != Mode::SoftFail {
+        walk.tell(
+            Diagnostic::error("misplaced-delay", format!("`max-delay` has no meaning in `{mode}`"))
+                .at(text.place)
+                .hint("only `soft-fail` defers"),
+        );
+        return None;
+    }
+    let span = text.value.parse::<jiff::Span>().ok();
+    let seconds = span
+        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok())
+        .and_then(|span| u32::try_from(span.as_secs()).ok());
+    let Some(delay) = seconds.filter(|seconds| *seconds > 0).map(Delay) else {
+        let message = format!("`{}` is no span of time", text.value);
+        walk.tell(Diagnostic::error("bad-delay", message).at(text.place).hint(HINT));
+        return None;
+    };
+    if delay > LONG_DELAY {
+        walk.tell(
+            Diagnostic::warning("long-delay", format!("a message may be deferred for {delay}"))
+                .at(text.place)
+                .hint("a sender's queue gives a message back after some days, some sooner: stay below two"),
+        );
+    }
+    Some(delay)
 }

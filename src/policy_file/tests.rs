@@ -2,6 +2,7 @@
 
 use super::diff::diff;
 use super::load::{Loaded, ReadError, Request, Store, load};
+use crate::policy::gate::Gate;
 use crate::policy::lookup::Key;
 use crate::policy::rule::Side;
 use crate::policy::{Day, Policy};
@@ -94,6 +95,24 @@ fn the_policy_of_the_design_compiles() {
 }
 
 #[test]
+fn a_gate_is_read_and_is_no_part_of_what_a_policy_means() {
+    let text =
+        "version = 1\n[gate]\nmin-days = 7\nmin-messages = 0\nmax-failures = 3\nevery-peer-passed = false\n";
+    let gated = policy(text);
+    let gate = Gate { min_days: 7, min_messages: 0, max_failures: 3, every_peer_passed: false };
+    assert_eq!(*gated.gate(), gate);
+    assert_eq!(gated.fingerprint(), policy("version = 1\n").fingerprint());
+    assert_eq!(
+        *policy("version = 1\n[gate]\nmin-days = 1\n").gate(),
+        Gate { min_days: 1, ..Gate::default() }
+    );
+    assert_eq!(
+        codes("version = 1\n[gate]\nmin-days = -1\nmax-failure = 1\n"),
+        ["unknown-field 4:1", "out-of-range 3:12"]
+    );
+}
+
+#[test]
 fn everything_wrong_is_told_at_once_and_where() {
     let rule = "[[rule]]\nname = \"r\"\nclient = [\"a.example\"]\n";
     for (text, expected) in [
@@ -127,6 +146,15 @@ fn everything_wrong_is_told_at_once_and_where() {
         ("observe = { min-bits = 128, from = 1999-01-01 }", vec![]),
         ("enforce = { min-bits = 128, percent = 5 }", vec!["misplaced-percent 5:39"]),
         ("soft-fail = { min-bits = 128, percent = 101 }", vec!["out-of-range 5:41"]),
+        ("soft-fail = { min-bits = 128, max-delay = \"4h\" }", vec![]),
+        ("soft-fail = { min-bits = 128, max-delay = \"1d 90m\" }", vec![]),
+        ("soft-fail = { min-bits = 128, max-delay = \"3d\" }", vec!["long-delay 5:43"]),
+        ("soft-fail = { min-bits = 128, max-delay = \"4\" }", vec!["bad-delay 5:43"]),
+        ("soft-fail = { min-bits = 128, max-delay = \"-4h\" }", vec!["bad-delay 5:43"]),
+        ("soft-fail = { min-bits = 128, max-delay = 4 }", vec!["wrong-type 5:43"]),
+        ("soft-fail = { max-delay = \"4h\" }", vec!["empty-requirement 5:13"]),
+        ("observe = { min-bits = 128, max-delay = \"4h\" }", vec!["misplaced-delay 5:41"]),
+        ("observe = { min-bits = 128 }\nsoft-fail = { min-bits = 128, max-delay = \"4h\" }", vec![]),
         ("observe = { cn = \"\" }", vec!["empty-name 5:18", "unverified-name 5:18"]),
         ("observe = { verify = false }", vec!["empty-requirement 5:11"]),
         ("exempt = { reason = \"x\" }\nobserve = { min-bits = 128 }", vec!["dead-modes 3:8"]),

@@ -241,6 +241,17 @@ impl<'p> Exporter<'p> {
             self.warn("not-in-a-map", message, "the milter holds it; raise the share to 100 first");
             return standing;
         }
+        if let Some(delay) = entry.max_delay {
+            let message = format!(
+                "`{mode}` of rule `{name}` is not exported: an access map knows no max-delay ({delay})"
+            );
+            self.warn(
+                "not-in-a-map",
+                message,
+                "the milter holds it; under a map, mail would bounce in the end",
+            );
+            return standing;
+        }
         match value::write(prefix, &entry.requirement, tag) {
             Written::Nothing => standing,
             Written::NotHeld(why) => {
@@ -267,7 +278,7 @@ impl<'p> Exporter<'p> {
     /// A rule that has ripened past this mode: the block would let go of what it holds.
     fn warn_of_harder(&mut self, rule: &Rule) {
         let in_force = |entry: &&ModeEntry| {
-            let whole = entry.percent.is_none_or(|percent| percent >= 100);
+            let whole = entry.percent.is_none_or(|percent| percent >= 100) && entry.max_delay.is_none();
             whole && entry.from.is_none_or(|from| from <= self.day)
         };
         let Some(entry) = rule.modes.get(Mode::Enforce).filter(in_force) else { return };

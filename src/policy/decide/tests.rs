@@ -4,13 +4,14 @@ use super::*;
 use crate::policy::facts::Told;
 use crate::policy::lookup::Index;
 use crate::policy::network::Network;
+use crate::policy::requirement::Requirement;
 use crate::policy::rule::{Exempt, Exemption, ModeEntry, Modes};
 
 const DAY: Day = Day(20_000);
 
 fn bits(min: u16) -> ModeEntry {
     let requirement = Requirement { min_bits: Some(min), ..Requirement::default() };
-    ModeEntry { requirement, from: None, percent: None }
+    ModeEntry { requirement, ..ModeEntry::default() }
 }
 
 fn policy(rules: Vec<(Side, &str, Rule)>) -> Policy {
@@ -53,7 +54,7 @@ fn client(cipher_bits: Option<&'static str>) -> Facts<'static> {
 }
 
 const ENVELOPE: Envelope<'static> =
-    Envelope { sender: Some("<a@sender.example>"), recipient: Some("<u@rcpt.example>") };
+    Envelope { sender: Some("<a@sender.example>"), recipient: Some("<u@rcpt.example>"), waited: None };
 
 #[test]
 fn each_mode_is_held_and_the_most_serious_decides() {
@@ -103,7 +104,7 @@ fn the_most_serious_side_decides() {
     let at_mail = Envelope { recipient: None, ..ENVELOPE };
     let mail = decide(&policy, &client(Some("128")), at_mail, DAY);
     assert_eq!((mail.side, mail.disposition), (Some(Side::Sender), Disposition::Tempfail));
-    let null = Envelope { sender: Some("<>"), recipient: None };
+    let null = Envelope { sender: Some("<>"), recipient: None, ..Envelope::default() };
     let null = decide(&policy, &client(Some("128")), null, DAY);
     assert_eq!((null.side, null.disposition), (Some(Side::Client), Disposition::Accept));
 }
@@ -180,7 +181,7 @@ fn a_share_is_the_same_for_a_retry_and_about_as_large_as_asked() {
         let sender = format!("<a@d{n}.example>");
         let address = format!("192.0.2.{host}");
         let facts = Facts::inbound(&Told { peer_addr: Some(address.as_bytes()), ..Told::default() });
-        let envelope = Envelope { sender: Some(&sender), recipient: None };
+        let envelope = Envelope { sender: Some(&sender), recipient: None, ..Envelope::default() };
         let decision = decide(&policy, &facts, envelope, day);
         let expected = match decision.disposition {
             Disposition::Tempfail => Mode::SoftFail,
@@ -226,7 +227,7 @@ fn an_address_in_brackets_is_a_host_without_a_name() {
 #[test]
 fn an_exemption_may_still_demand_a_handshake() {
     let handshake = Requirement { handshake: true, ..Requirement::default() };
-    let mut exempt = rule(None, ModeEntry { requirement: handshake, from: None, percent: None }, None);
+    let mut exempt = rule(None, ModeEntry { requirement: handshake, ..ModeEntry::default() }, None);
     exempt.exemption = Some(Exemption::default());
     let policy = policy(vec![(Side::Client, "*", exempt)]);
     assert_eq!(decide(&policy, &client(None), ENVELOPE, DAY).verdict, Verdict::Exempt);
@@ -242,7 +243,7 @@ fn a_delivery_is_looked_up_as_tls_rcpt_looks_it_up() {
     let keys = ["joe+x@a.example", "joe+*@a.example", "joe@a.example", "joe@", "a.example", "*"];
     let facts = Facts { direction: Direction::Outbound, ..client(None) };
     let found = |policy: &Policy, recipient: &str| {
-        let envelope = Envelope { sender: None, recipient: Some(recipient) };
+        let envelope = Envelope { sender: None, recipient: Some(recipient), ..Envelope::default() };
         decide(policy, &facts, envelope, DAY).key.unwrap().to_string()
     };
     for from in 0..keys.len() {
@@ -252,4 +253,46 @@ fn a_delivery_is_looked_up_as_tls_rcpt_looks_it_up() {
         assert_eq!(found(&policy, "joe+y@a.example"), keys[from.max(1)]);
         assert_eq!(found(&policy, "joe@b.example"), if from <= 3 { "joe@" } else { "*" });
     }
+}
+
+#[test]
+fn a_message_that_has_waited_long_enough_is_observed() {
+    let patient = ModeEntry { max_delay: Some(Delay(14_400)), ..bits(256) };
+    let held = |enforce| {
+        let mut rule = rule(None, None, None);
+        rule.modes = Modes { soft_fail: Some(patient.clone()), enforce, ..Modes::default() };
+        policy(vec![(Side::Client, "*", rule)])
+    };
+    let patient_only = held(None);
+    let after = |waited| {
+        let decision = decide(&patient_only, &client(Some("128")), Envelope { waited, ..ENVELOPE }, DAY);
+        assert_eq!((decision.verdict, decision.failures[0].mode), (Verdict::Fail, Mode::SoftFail));
+        (decision.disposition, decision.mode, decision.max_delay)
+    };
+    let deferred = (Disposition::Tempfail, Some(Mode::SoftFail), Some(Delay(14_400)));
+    assert_eq!(after(None), deferred);
+    assert_eq!(after(Some(14_399)), deferred);
+    assert_eq!(after(Some(14_400)), (Disposition::Accept, Some(Mode::Observe), None));
+    // What refuses for good is not waited for.
+    let waited = Envelope { waited: Some(14_400), ..ENVELOPE };
+    let refusing = held(Some(bits(256)));
+    let decision = decide(&refusing, &client(Some("128")), waited, DAY);
+    assert_eq!(decision.disposition, Disposition::Reject);
+}
+
+#[test]
+fn every_rule_that_was_held_is_told_with_how_it_fared() {
+    let policy = policy(vec![
+        (Side::Client, "*", rule(Some(bits(256)), None, Some(bits(128)))),
+        (Side::Sender, "sender.example", rule(None, Some(bits(1)), None)),
+    ]);
+    let held = decide(&policy, &client(Some("128")), ENVELOPE, DAY).held;
+    let told: Vec<_> = held.iter().flatten().map(|held| (held.side, held.modes)).collect();
+    let [observe, soft, enforce] = [Mode::Observe, Mode::SoftFail, Mode::Enforce].map(Mode::index);
+    assert_eq!(told.len(), 2);
+    assert_eq!(
+        (told[0].0, told[0].1[observe], told[0].1[enforce]),
+        (Side::Client, Some(Fared::Failed), Some(Fared::Passed))
+    );
+    assert_eq!((told[1].0, told[1].1[soft], told[1].1[observe]), (Side::Sender, Some(Fared::Passed), None));
 }

@@ -15,7 +15,7 @@ fn bits(bits: u16) -> Requirement {
 }
 
 fn entry(requirement: Requirement) -> ModeEntry {
-    ModeEntry { requirement, from: None, percent: None }
+    ModeEntry { requirement, ..ModeEntry::default() }
 }
 
 fn named(name: &str) -> Rule {

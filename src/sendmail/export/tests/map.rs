@@ -260,7 +260,7 @@ proptest! {
                 continue;
             }
             let value = map.recipient(&recipient);
-            let envelope = Envelope { recipient: Some(&recipient), sender: None };
+            let envelope = Envelope { recipient: Some(&recipient), ..Envelope::default() };
             prop_assert_eq!(
                 fails(value, bits, verified), failed(&facts, envelope, Side::RecipientOutbound),
                 "{}: {:?}\n{}", recipient, value, export.block()
