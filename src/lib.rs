@@ -13,7 +13,6 @@ pub mod diagnostics;
 pub mod environment;
 pub mod listener;
 pub mod milter;
-
 pub mod outbound;
 pub mod policy;
 pub mod policy_file;
@@ -22,3 +21,4 @@ pub mod sendmail;
 pub mod service;
 pub mod snapshot;
 pub mod telemetry;
+pub mod waiting;

@@ -9,12 +9,15 @@ use crate::listener::{self, BindError, ConnectionError, Listener, Shared, Stream
 use crate::milter;
 use crate::outbound;
 use crate::policy::Policy;
+use crate::policy::attempt::Attempt;
 use crate::policy::record::Record;
+use crate::policy::rule::Delay;
 use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::log;
 use crate::telemetry::sink::{LossNote, Sink, Target, Writer};
+use crate::waiting::keeper::{Keeper, Waiting};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::future::Future;
 use std::io;
@@ -47,6 +50,7 @@ pub enum StartError {
 struct Answering {
     snapshots: Arc<SnapshotCell>,
     decisions: Arc<Decisions>,
+    waiting: Waiting,
 }
 
 impl Environment for Answering {
@@ -56,6 +60,10 @@ impl Environment for Answering {
 
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::now()
+    }
+
+    fn waited(&self, attempt: Option<Attempt>, delay: Delay, now: jiff::Timestamp) -> u32 {
+        self.waiting.waited(attempt, delay, now)
     }
 
     fn record(&self, record: &Record<'_>) {
@@ -210,7 +218,10 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
         level: outputs.level.clone(),
         decisions: Arc::clone(&outputs.decisions),
     };
-    let answering = Arc::new(Answering { snapshots, decisions: Arc::clone(&outputs.decisions) });
+    let keeper = Keeper::start(&daemon.state, jiff::Timestamp::now())
+        .map_err(|error| StartError::Set("the thread that keeps waits", error))?;
+    let decisions = Arc::clone(&outputs.decisions);
+    let answering = Arc::new(Answering { snapshots, decisions, waiting: keeper.waiting() });
     let result = runtime.block_on(async {
         let listeners = Listeners { milter: bind(&daemon.milter)?, outbound: bind(&daemon.outbound)? };
         let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, targets)
@@ -221,6 +232,7 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
     });
     // Connections that outlasted the drain are cut here.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    keeper.stop();
     result
 }
 
