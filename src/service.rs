@@ -265,13 +265,14 @@ async fn serve(
         let answering = Arc::clone(&to_milter);
         async move { milter::connection::serve(stream, &*answering, drain, idle).await }
     });
-    let (to_outbound, idle) = (answering, daemon.outbound.idle);
+    let (to_outbound, idle) = (Arc::clone(&answering), daemon.outbound.idle);
     spawn(listeners.outbound, Some("outbound"), &shared_outbound, move |stream, drain| {
         let answering = Arc::clone(&to_outbound);
         async move { outbound::serve(stream, &*answering, drain, idle).await }
     });
     drop((shared, shared_outbound));
-    tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions)));
+    let waiting = answering.waiting.clone();
+    tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions), waiting));
 
     while signals.next().await == Told::Hangup {
         tracing::info!("SIGHUP: opening the logs anew and loading the policy");
@@ -352,9 +353,9 @@ where
     }
 }
 
-/// Says what the MTA did not tell, and has the log's writer say what could not be written.
-async fn look_for_losses(log: Sink, decisions: Arc<Decisions>) {
-    let mut unknown_before = 0;
+/// Says what the MTA did not tell, and who was let through in doubt, and has the log's writer say what could not be written.
+async fn look_for_losses(log: Sink, decisions: Arc<Decisions>, waiting: Waiting) {
+    let (mut unknown_before, mut doubt_before) = (0, 0);
     let mut look = tokio::time::interval(LOOK_FOR_LOSSES);
     loop {
         look.tick().await;
@@ -367,6 +368,14 @@ async fn look_for_losses(log: Sink, decisions: Arc<Decisions>) {
                 "the MTA did not tell what would be needed to judge: mail was accepted; see `reason` in the decisions"
             );
             unknown_before = unknown;
+        }
+        let in_doubt = waiting.in_doubt();
+        if in_doubt != doubt_before {
+            tracing::warn!(
+                messages = in_doubt - doubt_before,
+                "nobody could tell how long these have been deferred: they are accepted as if their max-delay were over"
+            );
+            doubt_before = in_doubt;
         }
     }
 }
