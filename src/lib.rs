@@ -11,6 +11,7 @@ pub mod cli;
 pub mod daemon_file;
 pub mod diagnostics;
 pub mod environment;
+pub mod evidence;
 pub mod listener;
 pub mod milter;
 pub mod outbound;
