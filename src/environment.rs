@@ -3,7 +3,9 @@
 //! Must not: block. Whoever answers is on the path of mail.
 
 use crate::policy::Policy;
+use crate::policy::attempt::Attempt;
 use crate::policy::record::Record;
+use crate::policy::rule::Delay;
 use std::sync::Arc;
 
 /// What a session needs of the world.
@@ -12,6 +14,9 @@ pub trait Environment {
     fn policy(&self) -> Arc<Policy>;
     /// The time.
     fn now(&self) -> jiff::Timestamp;
+    /// How many seconds a message that is deferred for `delay` at the most has been tried; from this moment on, if
+    /// it is new. `delay` where nobody can tell: when in doubt it is accepted. Must not block.
+    fn waited(&self, attempt: Option<Attempt>, delay: Delay, now: jiff::Timestamp) -> u32;
     /// Takes the record of a decision. Must not block.
     fn record(&self, record: &Record<'_>);
 }

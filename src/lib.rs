@@ -11,9 +11,9 @@ pub mod cli;
 pub mod daemon_file;
 pub mod diagnostics;
 pub mod environment;
+pub mod evidence;
 pub mod listener;
 pub mod milter;
-
 pub mod outbound;
 pub mod policy;
 pub mod policy_file;
@@ -22,3 +22,4 @@ pub mod sendmail;
 pub mod service;
 pub mod snapshot;
 pub mod telemetry;
+pub mod waiting;

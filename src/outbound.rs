@@ -10,6 +10,7 @@
 
 use crate::environment::Environment;
 use crate::listener::{ConnectionError, draining};
+use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
 use crate::policy::facts::{self, Facts};
 use crate::policy::record::Record;
@@ -105,11 +106,16 @@ impl Asking {
             return Answer::NotFound.write(out);
         }
         let recipient = request.recipient.as_deref().map(facts::text);
-        let envelope = Envelope { sender: None, recipient: recipient.as_deref(), ..Envelope::default() };
+        let mut envelope = Envelope { recipient: recipient.as_deref(), ..Envelope::default() };
         let now = environment.now();
-        let decision = decide(&policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
+        let day = Day::of_unix_seconds(now.as_second());
+        let mut decision = decide(&policy, &facts, envelope, day);
         if decision.wants_names && !request.has_names {
             return Answer::Names.write(out);
+        }
+        if let Some(delay) = decision.max_delay {
+            envelope.waited = Some(environment.waited(Attempt::of(&facts, envelope), delay, now));
+            decision = decide(&policy, &facts, envelope, day);
         }
         if let Some(envelope) = self.settled(&policy, request, &decision, envelope) {
             environment.record(&Record::new(now, &facts, envelope, &decision, policy.fingerprint()));
@@ -149,6 +155,6 @@ impl Asking {
         if !known {
             self.recorded.push(server);
         }
-        Some(Envelope::default())
+        Some(Envelope { recipient: None, ..envelope })
     }
 }

@@ -9,12 +9,15 @@ use crate::listener::{self, BindError, ConnectionError, Listener, Shared, Stream
 use crate::milter;
 use crate::outbound;
 use crate::policy::Policy;
+use crate::policy::attempt::Attempt;
 use crate::policy::record::Record;
+use crate::policy::rule::Delay;
 use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::log;
 use crate::telemetry::sink::{LossNote, Sink, Target, Writer};
+use crate::waiting::keeper::{Keeper, Waiting};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use std::future::Future;
 use std::io;
@@ -47,6 +50,7 @@ pub enum StartError {
 struct Answering {
     snapshots: Arc<SnapshotCell>,
     decisions: Arc<Decisions>,
+    waiting: Waiting,
 }
 
 impl Environment for Answering {
@@ -56,6 +60,10 @@ impl Environment for Answering {
 
     fn now(&self) -> jiff::Timestamp {
         jiff::Timestamp::now()
+    }
+
+    fn waited(&self, attempt: Option<Attempt>, delay: Delay, now: jiff::Timestamp) -> u32 {
+        self.waiting.waited(attempt, delay, now)
     }
 
     fn record(&self, record: &Record<'_>) {
@@ -210,7 +218,10 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
         level: outputs.level.clone(),
         decisions: Arc::clone(&outputs.decisions),
     };
-    let answering = Arc::new(Answering { snapshots, decisions: Arc::clone(&outputs.decisions) });
+    let keeper = Keeper::start(&daemon.state, jiff::Timestamp::now())
+        .map_err(|error| StartError::Set("the thread that keeps waits", error))?;
+    let decisions = Arc::clone(&outputs.decisions);
+    let answering = Arc::new(Answering { snapshots, decisions, waiting: keeper.waiting() });
     let result = runtime.block_on(async {
         let listeners = Listeners { milter: bind(&daemon.milter)?, outbound: bind(&daemon.outbound)? };
         let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, targets)
@@ -221,6 +232,7 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
     });
     // Connections that outlasted the drain are cut here.
     runtime.shutdown_timeout(Duration::from_secs(1));
+    keeper.stop();
     result
 }
 
@@ -253,13 +265,14 @@ async fn serve(
         let answering = Arc::clone(&to_milter);
         async move { milter::connection::serve(stream, &*answering, drain, idle).await }
     });
-    let (to_outbound, idle) = (answering, daemon.outbound.idle);
+    let (to_outbound, idle) = (Arc::clone(&answering), daemon.outbound.idle);
     spawn(listeners.outbound, Some("outbound"), &shared_outbound, move |stream, drain| {
         let answering = Arc::clone(&to_outbound);
         async move { outbound::serve(stream, &*answering, drain, idle).await }
     });
     drop((shared, shared_outbound));
-    tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions)));
+    let waiting = answering.waiting.clone();
+    tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions), waiting));
 
     while signals.next().await == Told::Hangup {
         tracing::info!("SIGHUP: opening the logs anew and loading the policy");
@@ -340,9 +353,9 @@ where
     }
 }
 
-/// Says what the MTA did not tell, and has the log's writer say what could not be written.
-async fn look_for_losses(log: Sink, decisions: Arc<Decisions>) {
-    let mut unknown_before = 0;
+/// Says what the MTA did not tell, and who was let through in doubt, and has the log's writer say what could not be written.
+async fn look_for_losses(log: Sink, decisions: Arc<Decisions>, waiting: Waiting) {
+    let (mut unknown_before, mut doubt_before) = (0, 0);
     let mut look = tokio::time::interval(LOOK_FOR_LOSSES);
     loop {
         look.tick().await;
@@ -355,6 +368,14 @@ async fn look_for_losses(log: Sink, decisions: Arc<Decisions>) {
                 "the MTA did not tell what would be needed to judge: mail was accepted; see `reason` in the decisions"
             );
             unknown_before = unknown;
+        }
+        let in_doubt = waiting.in_doubt();
+        if in_doubt != doubt_before {
+            tracing::warn!(
+                messages = in_doubt - doubt_before,
+                "nobody could tell how long these have been deferred: they are accepted as if their max-delay were over"
+            );
+            doubt_before = in_doubt;
         }
     }
 }

@@ -16,7 +16,9 @@
 
 use encr_milter::environment::Environment;
 use encr_milter::outbound;
+use encr_milter::policy::attempt::Attempt;
 use encr_milter::policy::record::Record;
+use encr_milter::policy::rule::Delay;
 use encr_milter::policy::{Day, Policy};
 use encr_milter::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use encr_milter::sendmail::socket_map::netstring;
@@ -48,6 +50,10 @@ impl Environment for World {
     }
 
     /// Serialised, as the daemon does it on the answering thread.
+    fn waited(&self, _: Option<Attempt>, _: Delay, _: jiff::Timestamp) -> u32 {
+        0
+    }
+
     fn record(&self, record: &Record<'_>) {
         let mut line = Vec::with_capacity(512);
         record.write_json(&mut line).unwrap();

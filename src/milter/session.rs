@@ -7,6 +7,7 @@
 
 use super::macros;
 use crate::environment::Environment;
+use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
 use crate::policy::facts::{self, Facts};
 use crate::policy::record::Record;
@@ -132,10 +133,16 @@ impl Transaction {
         let facts = Facts::inbound(&told);
         let sender = facts::text(&self.sender);
         let recipient = recipient.map(facts::text);
-        let envelope =
+        let mut envelope =
             Envelope { sender: Some(&sender), recipient: recipient.as_deref(), ..Envelope::default() };
         let now = environment.now();
-        let decision = decide(&self.policy, &facts, envelope, Day::of_unix_seconds(now.as_second()));
+        let day = Day::of_unix_seconds(now.as_second());
+        let mut decision = decide(&self.policy, &facts, envelope, day);
+        // Which message it is that is tried again is known with its recipient.
+        if let Some(delay) = decision.max_delay.filter(|_| envelope.recipient.is_some()) {
+            envelope.waited = Some(environment.waited(Attempt::of(&facts, envelope), delay, now));
+            decision = decide(&self.policy, &facts, envelope, day);
+        }
         if !is_settled(&decision) {
             return Judged::Open(decision.disposition);
         }

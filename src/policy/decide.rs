@@ -367,11 +367,14 @@ impl<'p> Tally<'p> {
     }
 }
 
+/// The reason of an exemption of clients that have authenticated.
+pub const AUTHENTICATED: &str = "authenticated";
+
 /// Step one: who is never judged.
 fn exempt<'p>(policy: &'p Policy, facts: &Facts<'_>, parties: &Parties<'_>) -> Option<Decision<'p>> {
     let exempt = policy.exempt();
     if exempt.authenticated && facts.auth.is_some() {
-        return Some(Decision::exempt_from_all("authenticated"));
+        return Some(Decision::exempt_from_all(AUTHENTICATED));
     }
     if let Some(address) = facts.lookup_ip()
         && let Some(network) = exempt.networks.iter().find(|network| network.contains(address))

@@ -119,6 +119,13 @@ impl Normalised {
     }
 }
 
+/// The part of a name that somebody registered, by the public suffix list: `mx.a.partner.co.uk` belongs to
+/// `partner.co.uk`. A name that is a public suffix itself, or has one label, is its own. Of a name in the form for
+/// comparison.
+pub fn registrable(name: &str) -> &str {
+    psl::domain_str(name).unwrap_or(name)
+}
+
 /// The name itself, then each parent, down to the top label.
 pub fn self_and_parents(name: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent))
@@ -141,6 +148,19 @@ mod tests {
 
     fn normalised(text: &str) -> Option<String> {
         Normalised::of(text).map(|name| name.as_str().to_owned())
+    }
+
+    #[test]
+    fn a_host_belongs_to_what_somebody_registered() {
+        for (name, domain) in [
+            ("mx.a.partner.co.uk", "partner.co.uk"),
+            ("mx.partner.example", "partner.example"),
+            ("partner.example", "partner.example"),
+            ("co.uk", "co.uk"),
+            ("localhost", "localhost"),
+        ] {
+            assert_eq!(registrable(name), domain);
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! side, [`decide`] holds the rule's requirements ([`requirement`]) against the facts, [`reply`] words a refusal so
 //! that sendmail does not mangle it, [`record`] is the one form in which a decision is written down.
 
+pub mod attempt;
 pub mod decide;
 pub mod domain;
 pub mod facts;

@@ -9,7 +9,9 @@ use encr_milter::environment::Environment;
 use encr_milter::listener::{Address, Drain, Listener, Ownership, serve, shared};
 use encr_milter::milter::connection;
 use encr_milter::policy::Policy;
+use encr_milter::policy::attempt::Attempt;
 use encr_milter::policy::record::Record;
+use encr_milter::policy::rule::Delay;
 use serde_json::Value;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -31,6 +33,11 @@ impl Environment for World {
 
     fn now(&self) -> jiff::Timestamp {
         NOW
+    }
+
+    fn waited(&self, _: Option<Attempt>, _: Delay, _: jiff::Timestamp) -> u32 {
+        // The time stands still.
+        0
     }
 
     fn record(&self, record: &Record<'_>) {

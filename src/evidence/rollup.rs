@@ -1,0 +1,538 @@
+//! Counts of decisions, in memory.
+//!
+//! Promises: for whatever split of a stream of decisions over any number of these, merged in whatever order and
+//! grouping, the result is that of one that saw them all ([`Rollup::merge`]), and bounded: of each day and each month
+//! so many peers are kept apart, all others are counted as [`OTHERS`].
+//!
+//! That both hold rests on which peers are kept: the first by [`Rank`], an order that is the same everywhere. A
+//! peer that is among the first of all is among the first of each part, so it was kept in each, and nothing of it was
+//! counted elsewhere.
+
+use super::observed::{HeldRule, Observed};
+use crate::policy::decide::Fared;
+use crate::policy::domain::Normalised;
+use crate::policy::network::neighbourhood;
+use crate::policy::rule::{Mode, Side};
+use crate::policy::{Day, Policy};
+use siphasher::sip::SipHasher13;
+use std::borrow::Cow;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
+
+/// A word of the program's own, or one that was stored.
+pub type Word = Cow<'static, str>;
+
+/// Stands for the domain of all peers beyond the bound. No domain has parentheses.
+pub const OTHERS: &str = "(others)";
+
+/// How often, and from when to when, in seconds since 1970-01-01 00:00 UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// How often.
+    pub count: u64,
+    /// The first time.
+    pub first: i64,
+    /// The last time.
+    pub last: i64,
+}
+
+impl Counts {
+    fn one(at: i64) -> Self {
+        Self { count: 1, first: at, last: at }
+    }
+
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.first = self.first.min(other.first);
+        self.last = self.last.max(other.last);
+    }
+}
+
+/// How the policy knows a peer, the best that it has: who is named in it is kept before strangers, however many
+/// come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum KnownBy {
+    /// A key names the host, its domain or its network.
+    Host,
+    /// A key names the sender or a recipient; whoever claims to be the sender gets here.
+    Mail,
+    /// No key but `*` names it, or none at all.
+    Nothing,
+}
+
+impl KnownBy {
+    /// All of them, the best first.
+    pub const ALL: [Self; 3] = [Self::Host, Self::Mail, Self::Nothing];
+
+    /// The word for it in the store.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Host => "host",
+            Self::Mail => "mail",
+            Self::Nothing => "nothing",
+        }
+    }
+
+    fn of(held: &HeldRule) -> Self {
+        match held.side {
+            _ if !held.specific => Self::Nothing,
+            Side::Client | Side::Server => Self::Host,
+            Side::Sender | Side::Recipient | Side::RecipientOutbound => Self::Mail,
+        }
+    }
+}
+
+/// Whom decisions are counted under.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Peer {
+    /// How the policy knows it.
+    pub known_by: KnownBy,
+    /// What somebody registered of its confirmed name; empty where it has none.
+    pub domain: String,
+    /// Its network and its neighbours' (/24, /48); empty where its address is not known.
+    pub network: String,
+}
+
+/// What decisions have in common that are counted together: one for each rule that was held, or one where none
+/// was. The fields are the columns of the store's `decision_counts`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Row {
+    /// `inbound`, `outbound`
+    pub direction: Word,
+    /// The side on which the key was found; empty where no rule was held.
+    pub side: Word,
+    /// The rule; empty where none was held.
+    pub rule: Word,
+    /// Its key; or why `[exempt]` settled it.
+    pub key: Word,
+    /// `TLSv1.3`; empty in the clear.
+    pub version: Word,
+    /// The cipher suite; empty in the clear.
+    pub cipher: Word,
+    /// `max(cipher_bits, auth_ssf)`; nothing where the MTA did not tell.
+    pub bits: Option<u16>,
+    /// `{verify}`
+    pub verify: Word,
+    /// The decision's verdict in the row of the rule that decided; in others', what the rule alone would say.
+    pub verdict: Word,
+    /// What was done with the message or recipient, whichever rule did it.
+    pub disposition: Word,
+    /// How each mode of the rule fared, by [`Mode::index`]: `pass`, `fail`, `unknown`; empty where it was not in
+    /// force.
+    pub modes: [Word; Mode::COUNT],
+    /// Whether this row counts the decision: it is that of the rule that decided, or the only one.
+    pub decided: bool,
+}
+
+/// A host that we have spoken to, for the dossier of its domain.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Host {
+    /// How the policy knows it.
+    pub known_by: KnownBy,
+    /// What somebody registered of its confirmed name; empty where it has none.
+    pub domain: String,
+    /// Its confirmed name, or its address in brackets.
+    pub host: String,
+    /// Its address; empty where it is not known.
+    pub address: String,
+}
+
+/// What a host negotiated.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Session {
+    /// `inbound`, `outbound`
+    pub direction: Word,
+    /// `TLSv1.3`; empty in the clear.
+    pub version: Word,
+    /// The cipher suite; empty in the clear.
+    pub cipher: Word,
+    /// `max(cipher_bits, auth_ssf)`; nothing where the MTA did not tell.
+    pub bits: Option<u16>,
+    /// `{verify}`
+    pub verify: Word,
+}
+
+/// A mode of a rule that was in force on a day.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Standing {
+    /// The day, `2026-11-22`.
+    pub day: String,
+    /// The rule.
+    pub rule: String,
+    /// The mode.
+    pub mode: Word,
+    /// What it demands, in the words of [`crate::policy::requirement::Requirement`].
+    pub requirement: String,
+}
+
+/// Somebody who is kept apart, as long as there is room.
+pub trait Ranked: Clone + Ord {
+    /// How the policy knows it.
+    fn known_by(&self) -> KnownBy;
+    /// What tells it from others of its kind.
+    fn names(&self) -> impl Iterator<Item = &str>;
+    /// All those of its kind for whom there is no room.
+    fn others(known_by: KnownBy) -> Self;
+}
+
+impl Ranked for Peer {
+    fn known_by(&self) -> KnownBy {
+        self.known_by
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        [self.domain.as_str(), &self.network].into_iter()
+    }
+
+    fn others(known_by: KnownBy) -> Self {
+        Self { known_by, domain: OTHERS.to_owned(), network: String::new() }
+    }
+}
+
+impl Ranked for Host {
+    fn known_by(&self) -> KnownBy {
+        self.known_by
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        [self.domain.as_str(), &self.host, &self.address].into_iter()
+    }
+
+    fn others(known_by: KnownBy) -> Self {
+        Self { known_by, domain: OTHERS.to_owned(), host: String::new(), address: String::new() }
+    }
+}
+
+/// The order in which peers are kept: by how the policy knows them, then by a hash that no order of arrival and no
+/// host changes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rank<P>(KnownBy, u64, P);
+
+impl<P: Ranked> Rank<P> {
+    /// Of a peer.
+    pub fn of(peer: P) -> Self {
+        // The key is no secret: it must be the same wherever counts are made that are to be merged.
+        let mut hasher = SipHasher13::new_with_keys(0x656e_6372_2d6d_696c, 0x6576_6964_656e_6365);
+        for name in peer.names() {
+            hasher.write(name.as_bytes());
+            hasher.write_u8(0xff);
+        }
+        Self(peer.known_by(), hasher.finish(), peer)
+    }
+
+    /// Whose it is.
+    pub fn peer(&self) -> &P {
+        &self.2
+    }
+}
+
+/// The counts of one day or month.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket<P: Ord, R: Eq + Hash> {
+    max_peers: usize,
+    peers: BTreeMap<Rank<P>, HashMap<R, Counts>>,
+    /// Never evicted: one for each of [`KnownBy`].
+    others: BTreeMap<P, HashMap<R, Counts>>,
+}
+
+impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
+    /// An empty one.
+    pub fn new(max_peers: usize) -> Self {
+        Self { max_peers, peers: BTreeMap::new(), others: BTreeMap::new() }
+    }
+
+    /// How many peers are kept apart.
+    pub fn max_peers(&self) -> usize {
+        self.max_peers
+    }
+
+    /// The peers that are kept apart.
+    pub fn ranks(&self) -> impl Iterator<Item = &Rank<P>> {
+        self.peers.keys()
+    }
+
+    /// All counts; of whom there was no room for as of [`Ranked::others`].
+    pub fn iter(&self) -> impl Iterator<Item = (&P, &R, Counts)> {
+        let peers = self.peers.iter().map(|(rank, rows)| (rank.peer(), rows));
+        peers
+            .chain(&self.others)
+            .flat_map(|(peer, rows)| rows.iter().map(move |(row, counts)| (peer, row, *counts)))
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.peers.values().chain(self.others.values()).map(HashMap::len).sum()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty() && self.others.is_empty()
+    }
+
+    /// Counts for a peer, or for the others.
+    pub fn add(&mut self, peer: P, row: R, counts: Counts) {
+        if peer == P::others(peer.known_by()) {
+            count(self.others.entry(peer).or_default(), row, counts);
+            return;
+        }
+        let rank = Rank::of(peer);
+        let full = self.peers.len() >= self.max_peers;
+        match self.peers.entry(rank) {
+            Entry::Occupied(mut rows) => count(rows.get_mut(), row, counts),
+            Entry::Vacant(place) => {
+                count(place.insert(HashMap::new()), row, counts);
+                if full {
+                    self.evict();
+                }
+            }
+        }
+    }
+
+    /// Adds all of another to it. The smaller bound holds.
+    pub fn merge(&mut self, other: Self) {
+        self.max_peers = self.max_peers.min(other.max_peers);
+        self.evict();
+        for (peer, rows) in other.peers.into_iter().map(|(rank, rows)| (rank.2, rows)).chain(other.others) {
+            for (row, counts) in rows {
+                // Row by row, a peer may go while rows of it are still to come: they then follow it to the others.
+                self.add(peer.clone(), row, counts);
+            }
+        }
+    }
+
+    /// Counts the last peers among the others, until there are no more than there may be.
+    fn evict(&mut self) {
+        while self.peers.len() > self.max_peers {
+            let Some((rank, rows)) = self.peers.pop_last() else { return };
+            let others = self.others.entry(P::others(rank.0)).or_default();
+            for (row, counts) in rows {
+                count(others, row, counts);
+            }
+        }
+    }
+}
+
+fn count<R: Eq + Hash>(rows: &mut HashMap<R, Counts>, row: R, counts: Counts) {
+    rows.entry(row).and_modify(|known| known.add(counts)).or_insert(counts);
+}
+
+/// Counts of decisions: by day and peer, and by month and host.
+#[derive(Clone, Debug)]
+pub struct Rollup {
+    max_peers: usize,
+    days: BTreeMap<String, Bucket<Peer, Row>>,
+    months: BTreeMap<String, Bucket<Host, Session>>,
+    standing: BTreeSet<Standing>,
+    decisions: u64,
+}
+
+/// The bounds that are still to be put on days to come, and how counts came here, are no part of what was counted.
+impl PartialEq for Rollup {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.days, &self.months, &self.standing) == (&other.days, &other.months, &other.standing)
+    }
+}
+
+impl Rollup {
+    /// An empty one that keeps so many peers apart, of each day, and so many hosts of each month.
+    pub fn new(max_peers: usize) -> Self {
+        Self {
+            max_peers,
+            days: BTreeMap::new(),
+            months: BTreeMap::new(),
+            standing: BTreeSet::new(),
+            decisions: 0,
+        }
+    }
+
+    /// Counts a decision.
+    pub fn observe(&mut self, observed: &Observed) {
+        self.decisions += 1;
+        let counts = Counts::one(observed.at);
+        let known_by = observed.held.iter().flatten().map(KnownBy::of).min().unwrap_or(KnownBy::Nothing);
+        // Of a person who has authenticated, neither provider nor address is kept.
+        let name = Some(observed.name()).filter(|_| !observed.authenticated).and_then(Normalised::of);
+        let name =
+            name.as_ref().map(Normalised::as_str).filter(|name| is_host_name(name)).unwrap_or_default();
+        let address = observed.address.filter(|_| !observed.authenticated);
+        let domain = registrable(name).to_owned();
+        let network = address.and_then(neighbourhood).map(|network| network.to_string());
+        let peer = Peer { known_by, domain, network: network.unwrap_or_default() };
+        let session = Session {
+            direction: direction(observed),
+            version: owned(observed.version()),
+            cipher: owned(observed.cipher()),
+            bits: observed.bits,
+            verify: owned(observed.verify()),
+        };
+        let day = Day::of_unix_seconds(observed.at).to_string();
+        // `2026-11` of `2026-11-22`.
+        let month = day.rsplit_once('-').map_or(day.as_str(), |(month, _)| month).to_owned();
+        let max_peers = self.max_peers;
+        // Whom nobody judges has no dossier.
+        if !observed.settled {
+            let host = host_of(&peer, name, address);
+            let bucket = self.months.entry(month).or_insert_with(|| Bucket::new(max_peers));
+            bucket.add(host, session.clone(), counts);
+        }
+        let bucket = self.days.entry(day).or_insert_with(|| Bucket::new(max_peers));
+        let alone = Row {
+            direction: session.direction,
+            side: Word::Borrowed(""),
+            rule: Word::Borrowed(""),
+            key: owned(observed.exempt_for()),
+            version: session.version,
+            cipher: session.cipher,
+            bits: session.bits,
+            verify: session.verify,
+            verdict: observed.verdict.as_str().into(),
+            disposition: observed.disposition.as_str().into(),
+            modes: Default::default(),
+            decided: true,
+        };
+        for (place, held) in observed.held.iter().flatten().enumerate() {
+            let row = Row {
+                side: held.side.as_str().into(),
+                rule: owned(observed.rule(place)),
+                key: owned(observed.key(place)),
+                verdict: held.verdict.as_str().into(),
+                modes: held.modes.map(|fared| fared.map_or("", fared_word).into()),
+                decided: held.decided,
+                ..alone.clone()
+            };
+            bucket.add(peer.clone(), row, counts);
+        }
+        if !observed.held.iter().flatten().any(|held| held.decided) {
+            bucket.add(peer, alone, counts);
+        }
+    }
+
+    /// Notes which modes are in force on a day, so that it is known of a rule that meets nobody, too.
+    pub fn stand(&mut self, policy: &Policy, day: Day) {
+        for rule in policy.rules() {
+            // What an exemption lifts is not in force.
+            if rule.exemption.as_ref().is_some_and(|exemption| exemption.holds(day)) {
+                continue;
+            }
+            self.standing.extend(rule.modes.in_force(day).map(|(mode, entry)| Standing {
+                day: day.to_string(),
+                rule: rule.name.clone(),
+                mode: mode.as_str().into(),
+                requirement: entry.requirement.to_string(),
+            }));
+        }
+    }
+
+    /// Adds all of another to it.
+    pub fn merge(&mut self, other: Self) {
+        merge_buckets(&mut self.days, other.days);
+        merge_buckets(&mut self.months, other.months);
+        self.standing.extend(other.standing);
+        self.decisions += other.decisions;
+        self.max_peers = self.max_peers.min(other.max_peers);
+    }
+
+    /// How many decisions were counted here.
+    pub fn decisions(&self) -> u64 {
+        self.decisions
+    }
+
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        let days: usize = self.days.values().map(Bucket::len).sum();
+        let months: usize = self.months.values().map(Bucket::len).sum();
+        days + months + self.standing.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.days.is_empty() && self.months.is_empty() && self.standing.is_empty()
+    }
+
+    /// The days.
+    pub fn days(&self) -> &BTreeMap<String, Bucket<Peer, Row>> {
+        &self.days
+    }
+
+    /// The months.
+    pub fn months(&self) -> &BTreeMap<String, Bucket<Host, Session>> {
+        &self.months
+    }
+
+    /// The modes that were in force.
+    pub fn standing(&self) -> &BTreeSet<Standing> {
+        &self.standing
+    }
+
+    /// Adds a day, as it was stored.
+    pub fn add_day(&mut self, day: String, bucket: Bucket<Peer, Row>) {
+        merge_buckets(&mut self.days, BTreeMap::from([(day, bucket)]));
+    }
+
+    /// Adds a month, as it was stored.
+    pub fn add_month(&mut self, month: String, bucket: Bucket<Host, Session>) {
+        merge_buckets(&mut self.months, BTreeMap::from([(month, bucket)]));
+    }
+
+    /// Adds what was in force, as it was stored.
+    pub fn add_standing(&mut self, standing: Standing) {
+        self.standing.insert(standing);
+    }
+}
+
+fn merge_buckets<P: Ranked, R: Eq + Hash>(
+    ours: &mut BTreeMap<String, Bucket<P, R>>,
+    theirs: BTreeMap<String, Bucket<P, R>>,
+) {
+    for (period, bucket) in theirs {
+        match ours.entry(period) {
+            Entry::Occupied(mut known) => known.get_mut().merge(bucket),
+            Entry::Vacant(place) => {
+                place.insert(bucket);
+            }
+        }
+    }
+}
+
+fn owned(text: &str) -> Word {
+    Word::Owned(text.to_owned())
+}
+
+fn direction(observed: &Observed) -> Word {
+    use crate::policy::facts::Direction;
+    match observed.direction {
+        Direction::Inbound => "inbound".into(),
+        Direction::Outbound => "outbound".into(),
+    }
+}
+
+fn fared_word(fared: Fared) -> &'static str {
+    match fared {
+        Fared::Passed => "pass",
+        Fared::Failed => "fail",
+        Fared::NotTold => "unknown",
+    }
+}
+
+/// Whether a name is one that a host can have: what else a DNS server tells is no name to count under.
+fn is_host_name(name: &str) -> bool {
+    name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+/// What of a host's name somebody registered, by the public suffix list; all of it, where that is a suffix itself.
+pub fn registrable(name: &str) -> &str {
+    psl::domain_str(name).unwrap_or(name)
+}
+
+fn host_of(peer: &Peer, name: &str, address: Option<IpAddr>) -> Host {
+    let address = address.map(|address| address.to_string()).unwrap_or_default();
+    let host = match name {
+        "" if address.is_empty() => String::new(),
+        "" => format!("[{address}]"),
+        name => name.to_owned(),
+    };
+    Host { known_by: peer.known_by, domain: peer.domain.clone(), host, address }
+}

@@ -1,0 +1,172 @@
+//! Counts in memory and in files: the same however they were split, stored, and put together again.
+
+use super::rollup::OTHERS;
+use super::{Observed, Rollup, Store};
+use crate::policy::record::Record;
+use proptest::prelude::*;
+use rusqlite::types::Value;
+
+/// 2026-11-30 00:00 UTC.
+const START: i64 = 1_795_996_800;
+
+/// What tells one decision of these tests from another.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    peer: u8,
+    hours: i64,
+    kind: u8,
+    bits: u16,
+}
+
+impl Seen {
+    fn observed(self) -> Observed {
+        let Self { peer, hours, kind, bits } = self;
+        let ts = jiff::Timestamp::from_second(START + hours * 3600).unwrap();
+        // Some have a name, and some of these share a domain.
+        let name =
+            if peer % 3 == 0 { format!("[192.0.{peer}.1]") } else { format!("mx.p{}.example", peer / 2) };
+        let resolve = if peer % 3 == 0 { "FAIL" } else { "OK" };
+        let rule = match kind % 5 {
+            0 => r#""verdict":"no-rule""#,
+            1 => {
+                r#""verdict":"fail","mode":"observe","rule":"all","side":"client","key":"*","failures":[{"rule":"all","side":"client","key":"*","mode":"observe","reason":"x"}]"#
+            }
+            2 => r#""verdict":"pass","mode":"enforce","rule":"partner","side":"client","key":"p1.example""#,
+            3 => {
+                r#""verdict":"fail","mode":"enforce","disposition":"reject","rule":"from","side":"sender","key":"p2.example","failures":[{"rule":"from","side":"sender","key":"p2.example","mode":"enforce","reason":"x"},{"rule":"all","side":"client","key":"*","mode":"observe","reason":"x"}]"#
+            }
+            _ => r#""verdict":"exempt","reason":"recipient postmaster""#,
+        };
+        let line = format!(
+            r#"{{"ts":"{ts}","client_name":"{name}","client_resolve":"{resolve}","client_addr":"192.0.{peer}.1","cipher":"X","cipher_bits":{bits},{rule}}}"#
+        );
+        let record: Record<'_> = serde_json::from_str(&line).unwrap();
+        Observed::of_record(&record).unwrap()
+    }
+}
+
+fn seen() -> impl Strategy<Value = Seen> {
+    let bits = prop_oneof![Just(0u16), Just(128), Just(256)];
+    (0..24u8, 0..60i64, 0..5u8, bits).prop_map(|(peer, hours, kind, bits)| Seen { peer, hours, kind, bits })
+}
+
+fn rollup<'s>(max_peers: usize, seen: impl IntoIterator<Item = &'s Seen>) -> Rollup {
+    let mut rollup = Rollup::new(max_peers);
+    for seen in seen {
+        rollup.observe(&seen.observed());
+    }
+    rollup
+}
+
+/// Everything that is in a store, as text.
+fn dump(store: &Store) -> Vec<String> {
+    let mut all = Vec::new();
+    for table in ["decision_counts", "host_counts", "standing", "bounds"] {
+        let mut statement = store.connection().prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let columns = statement.column_count();
+        let mut rows = statement.query([]).unwrap();
+        while let Some(row) = rows.next().unwrap() {
+            let values: Vec<Value> = (0..columns).map(|column| row.get(column).unwrap()).collect();
+            all.push(format!("{table} {values:?}"));
+        }
+    }
+    all.sort();
+    all
+}
+
+fn number(store: &Store, sql: &str) -> i64 {
+    store.connection().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+
+    /// The promise of the whole module: parts put together in any order and grouping are the whole.
+    #[test]
+    fn parts_in_any_order_and_grouping_are_the_whole(
+        all in proptest::collection::vec((seen(), 0..5usize), 1..120),
+        cap in 1..30usize,
+        order in Just(vec![0usize, 1, 2, 3, 4]).prop_shuffle(),
+        grouping in proptest::collection::vec(any::<bool>(), 5),
+    ) {
+        let of_part = |wanted: &usize| {
+            let wanted = *wanted;
+            all.iter().filter(move |(_, part)| *part == wanted).map(|(seen, _)| seen).collect::<Vec<_>>()
+        };
+        let whole = rollup(cap, all.iter().map(|(seen, _)| seen));
+        // In memory: some parts together, and then these groups from the last on.
+        let mut groups: Vec<Rollup> = Vec::new();
+        for (part, together) in order.iter().zip(grouping) {
+            let part = rollup(cap, of_part(part));
+            match groups.last_mut() {
+                Some(last) if together => last.merge(part),
+                _ => groups.push(part),
+            }
+        }
+        let merged = groups.into_iter().rev().reduce(|mut left, right| {
+            left.merge(right);
+            left
+        });
+        prop_assert_eq!(merged.as_ref(), Some(&whole));
+        // In files: written batch by batch, and then merged as files are.
+        let stores = order.iter().map(|part| {
+            let mut store = Store::memory().unwrap();
+            for batch in of_part(part).chunks(7) {
+                store.add(&rollup(cap, batch.iter().copied())).unwrap();
+            }
+            store
+        });
+        let store = stores.reduce(|mut left, right| {
+            left.merge_from(&right).unwrap();
+            left
+        }).unwrap();
+        prop_assert_eq!(&store.rollup().unwrap(), &whole);
+        let mut at_once = Store::memory().unwrap();
+        at_once.add(&whole).unwrap();
+        prop_assert_eq!(dump(&store), dump(&at_once));
+
+        // Nothing is lost, and the bound holds.
+        let decisions = number(&store, "SELECT sum(count) FROM evidence WHERE decided = 1");
+        prop_assert_eq!(decisions, i64::try_from(all.len()).unwrap());
+        for (columns, period, view) in [("known_by, domain, network", "day", "evidence"), ("known_by, host, address", "month", "hosts")] {
+            let most = number(&store, &format!(
+                "SELECT coalesce(max(n), 0) FROM (SELECT count(*) AS n FROM (
+                 SELECT DISTINCT {period}, {columns} FROM {view} WHERE domain <> '{OTHERS}') GROUP BY {period})"
+            ));
+            prop_assert!(most <= i64::try_from(cap).unwrap(), "{} {}", view, most);
+        }
+    }
+
+    /// Of bounds that differ the smaller one holds, as if it had held from the first.
+    #[test]
+    fn the_smaller_bound_holds(
+        all in proptest::collection::vec((seen(), any::<bool>()), 1..80),
+        caps in (1..30usize, 1..30usize),
+    ) {
+        // Both saw all days, so that both bounds are at work in each.
+        let days = (0..3).map(|day| Seen { peer: 3, hours: day * 24, kind: 0, bits: 0 }).collect::<Vec<_>>();
+        let part = |cap, wanted| {
+            rollup(cap, days.iter().chain(all.iter().filter(|(_, part)| *part == wanted).map(|(seen, _)| seen)))
+        };
+        let (mut left, right) = (part(caps.0, false), part(caps.1, true));
+        let whole = rollup(caps.0.min(caps.1), days.iter().chain(&days).chain(all.iter().map(|(seen, _)| seen)));
+        let [mut first, mut second] = [Store::memory().unwrap(), Store::memory().unwrap()];
+        first.add(&left).unwrap();
+        second.add(&right).unwrap();
+        first.merge_from(&second).unwrap();
+        left.merge(right);
+        prop_assert_eq!(&left, &whole);
+        prop_assert_eq!(&first.rollup().unwrap(), &whole);
+    }
+
+    /// A file and memory are bounded alike.
+    #[test]
+    fn a_file_holds_what_memory_does(all in proptest::collection::vec(seen(), 1..80), cap in 1..30usize) {
+        let whole = rollup(cap, &all);
+        let mut store = Store::memory().unwrap();
+        for one in &all {
+            store.add(&rollup(cap, [one])).unwrap();
+        }
+        prop_assert_eq!(store.rollup().unwrap(), whole);
+    }
+}

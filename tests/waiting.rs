@@ -1,0 +1,148 @@
+//! `max-delay`: a message is deferred for so long at the most, whatever happens to the daemon meanwhile.
+//!
+//! Promises: seen with the real daemon, and by its records fed back.
+
+// Helpers of tests may stop at once, as tests may.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use serde_json::Value;
+use std::fs;
+use std::time::{Duration, Instant};
+use support::asker::{Asker, PARTNER};
+use support::daemon::{DAEMON_FILE, Daemon, Home, run};
+use support::mta::plain;
+use support::until;
+
+const DEFERRED: &str = "454 4.7.0 encryption needed, STARTTLS with at least 128 bits, rule r";
+
+fn policy(delay: &str) -> String {
+    // Of a server more is demanded than PARTNER has.
+    format!(
+        "[[rule]]\nname = \"r\"\nclient = [\"*\"]\nsoft-fail = {{ min-bits = 128, max-delay = \"{delay}\" }}\n[[rule]]\nname = \"out\"\nserver = [\"*\"]\nsoft-fail = {{ min-bits = 256, max-delay = \"{delay}\" }}\n"
+    )
+}
+
+fn waits(records: &[Value]) -> Vec<(String, Option<u64>)> {
+    let brief = |record: &Value| {
+        let part = |name: &str| record[name].as_str().unwrap().to_owned();
+        let words = ["verdict", "mode", "disposition"].map(part).join(" ");
+        assert_eq!(record["failures"][0]["mode"], "soft-fail");
+        (words, record["waited"].as_u64())
+    };
+    records.iter().map(brief).collect()
+}
+
+fn send(daemon: &Daemon<'_>, recipient: &str) -> String {
+    let mut mta = daemon.negotiated();
+    mta.macros(&plain("A"));
+    assert_eq!(mta.mail("<a@sender.example>"), "continue");
+    let answer = mta.rcpt(recipient);
+    mta.quit();
+    answer
+}
+
+#[test]
+fn a_message_is_deferred_until_its_delay_is_over_and_its_records_say_so() {
+    let home = Home::new(&policy("2s"));
+    let daemon = home.start();
+    let begun = Instant::now();
+    assert_eq!(send(&daemon, "<r@recipient.example>"), DEFERRED);
+    until("the delay to be over", || {
+        let answer = send(&daemon, "<r@recipient.example>");
+        assert!([DEFERRED, "continue"].contains(&answer.as_str()), "{answer}");
+        (answer == "continue").then_some(())
+    });
+    // Whole seconds are counted, from the beginning of one.
+    assert!(begun.elapsed() >= Duration::from_secs(1));
+    // Another recipient's wait is its own.
+    assert_eq!(send(&daemon, "<s@recipient.example>"), DEFERRED);
+    daemon.stop();
+    let records = home.decisions();
+    let seen = waits(&records);
+    let (accepted, deferred): (Vec<_>, Vec<_>) =
+        seen.iter().partition(|(words, _)| words == "fail observe accept");
+    assert_eq!((seen.first().unwrap().1, seen.last().unwrap().1), (Some(0), Some(0)));
+    assert!(accepted.len() == 1 && accepted[0].1 >= Some(2), "{seen:?}");
+    assert!(deferred.iter().all(|(words, waited)| words == "fail soft-fail tempfail" && *waited < Some(2)));
+    // A record fed back gives the same decision, though nobody keeps count then.
+    let log = fs::read(home.path("decisions.jsonl")).unwrap();
+    let policy = home.path("policy.toml");
+    let again = run(&["explain", "--batch", "--policy", policy.to_str().unwrap()], &log);
+    assert_eq!(String::from_utf8(again.stdout).unwrap(), String::from_utf8(log).unwrap());
+}
+
+#[test]
+fn a_wait_goes_on_over_a_restart() {
+    let home = Home::new(&policy("1d"));
+    let daemon = home.start();
+    assert_eq!(send(&daemon, "<r@recipient.example>"), DEFERRED);
+    daemon.stop();
+    let kept = rusqlite::Connection::open(home.path("state/waiting.db")).unwrap();
+    assert_eq!(kept.execute("UPDATE waiting SET first = first - 86400", []).unwrap(), 1);
+    drop(kept);
+    let daemon = home.start();
+    assert_eq!(send(&daemon, "<r@recipient.example>"), "continue");
+    assert_eq!(send(&daemon, "<s@recipient.example>"), DEFERRED);
+    daemon.stop();
+    let seen = waits(&home.decisions());
+    assert_eq!(seen[1].0, "fail observe accept");
+    assert!(seen[1].1 >= Some(86_400));
+}
+
+#[test]
+fn when_what_was_kept_is_damaged_everyone_is_let_through() {
+    let home = Home::new(&policy("1d"));
+    fs::create_dir(home.path("state")).unwrap();
+    fs::write(
+        home.path("state/waiting.db"),
+        "no database at all, but long enough to be read as one".repeat(100),
+    )
+    .unwrap();
+    let daemon = home.start();
+    daemon.wait_log("cannot read how long messages have been deferred");
+    assert_eq!(send(&daemon, "<r@recipient.example>"), "continue");
+    daemon.stop();
+    assert_eq!(waits(&home.decisions()), [("fail observe accept".to_owned(), Some(86_400))]);
+    let names: Vec<_> =
+        fs::read_dir(home.path("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().any(|name| name.to_str().unwrap().starts_with("waiting.db.damaged-")), "{names:?}");
+}
+
+#[test]
+fn a_wait_that_cannot_be_kept_is_not_begun() {
+    let home = Home::new(&policy("1d"));
+    // Where the state folder should be there is a file.
+    fs::write(home.path("state"), "").unwrap();
+    let daemon = home.start();
+    send(&daemon, "<r@recipient.example>");
+    daemon.wait_log("cannot keep how long messages have been deferred");
+    assert_eq!(send(&daemon, "<r@recipient.example>"), "continue");
+    assert_eq!(send(&daemon, "<s@recipient.example>"), "continue");
+    let mark = daemon.mark();
+    fs::remove_file(home.path("state")).unwrap();
+    daemon.wait_log_since(mark, "is kept again");
+    assert_eq!(send(&daemon, "<t@recipient.example>"), DEFERRED);
+    daemon.stop();
+}
+
+#[test]
+fn mail_that_leaves_waits_by_its_queue_id() {
+    let home =
+        Home::with(&format!("{DAEMON_FILE}[outbound]\nlisten = \"unix:{{dir}}/o.sock\"\n"), &policy("1s"));
+    let daemon = home.start();
+    let weak = PARTNER;
+    let mut asker = Asker::connect(&home.path("o.sock"));
+    let first = asker.ask(&weak, None);
+    assert!(first.contains("454:4.7.0"), "{first}");
+    until("the delay to be over", || (asker.ask(&weak, None) == "NOTFOUND ").then_some(()));
+    let other = support::asker::Delivery { queue_id: "4AMB9", ..weak };
+    assert!(asker.ask(&other, None).contains("454:4.7.0"));
+    daemon.stop();
+    let seen = waits(&home.decisions());
+    assert!(
+        seen.iter().any(|(words, waited)| words == "fail observe accept" && *waited >= Some(1)),
+        "{seen:?}"
+    );
+}
