@@ -3,6 +3,7 @@
 mod access;
 mod check;
 mod explain;
+mod file;
 mod run;
 
 use clap::{Parser, Subcommand};

@@ -19,6 +19,7 @@ pub mod record;
 pub mod reply;
 pub mod requirement;
 pub mod rule;
+pub mod step;
 
 use gate::Gate;
 use rule::{Exempt, Rule};

@@ -202,6 +202,15 @@ impl Modes {
         }
     }
 
+    /// Gives a mode another entry, or none.
+    pub fn set(&mut self, mode: Mode, entry: Option<ModeEntry>) {
+        match mode {
+            Mode::Observe => self.observe = entry,
+            Mode::SoftFail => self.soft_fail = entry,
+            Mode::Enforce => self.enforce = entry,
+        }
+    }
+
     /// The entries that are in force on a day, the hardest mode first.
     pub fn in_force(&self, day: Day) -> impl Iterator<Item = (Mode, &ModeEntry)> {
         Mode::HARDEST_FIRST
