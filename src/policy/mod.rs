@@ -169,6 +169,11 @@ impl Day {
         // In days, the span of two civil dates always fits.
         Self(date.since(epoch).map_or(0, |span| i64::from(span.get_days())))
     }
+
+    /// A day as it is displayed: `2026-11-22`.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self::of_date)
+    }
 }
 
 impl std::fmt::Display for Day {
