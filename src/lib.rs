@@ -18,6 +18,7 @@ pub mod outbound;
 pub mod policy;
 pub mod policy_file;
 pub mod reload;
+pub mod report;
 pub mod sendmail;
 pub mod service;
 pub mod snapshot;

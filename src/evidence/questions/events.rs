@@ -26,6 +26,16 @@ impl Fates {
         self.unknown += other.unknown;
     }
 
+    /// Each with its name, the worst first.
+    pub fn named(&self) -> [(&'static str, u64); 4] {
+        [
+            ("refused", self.refused),
+            ("deferred", self.deferred),
+            ("observed", self.observed),
+            ("unknown", self.unknown),
+        ]
+    }
+
     /// Whether there were none.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

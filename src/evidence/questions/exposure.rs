@@ -17,8 +17,7 @@ pub const DEMANDS: usize = 6;
 /// The demands that are tried on everyone: 112, 128 and 256 bits, TLS 1.2 and 1.3, a verified certificate.
 pub fn demands() -> [Requirement; DEMANDS] {
     let bits = |bits| Requirement { min_bits: Some(bits), ..Requirement::default() };
-    let version =
-        |name| Requirement { min_version: TlsVersion::from_policy(name), ..Requirement::default() };
+    let version = |name| Requirement { min_version: TlsVersion::from_policy(name), ..Requirement::default() };
     let verify = Requirement { verify: true, ..Requirement::default() };
     [bits(112), bits(128), bits(256), version("TLSv1.2"), version("TLSv1.3"), verify]
 }
@@ -136,7 +135,8 @@ pub fn who_would_break(store: &Store, period: Period) -> Result<Vec<Exposure>, S
         directions.entry(direction).or_default().push(DomainTally { domain, tally: counting.finish() });
     }
     let exposure = |(direction, mut domains): (String, Vec<DomainTally>)| {
-        domains.sort_by_cached_key(|domain| Reverse((domain.tally.urgency(), Reverse(domain.domain.clone()))));
+        domains
+            .sort_by_cached_key(|domain| Reverse((domain.tally.urgency(), Reverse(domain.domain.clone()))));
         Exposure {
             direction: direction_of(&direction),
             exempt: exempt.get(&direction).copied().unwrap_or_default(),

@@ -36,6 +36,13 @@ pub struct ModeSeen {
     pub days: u64,
 }
 
+impl ModeSeen {
+    /// Of a mode that has met nobody.
+    pub fn none(mode: Mode) -> Self {
+        Self { mode, passed: 0, failed: 0, unknown: 0, last_failure: None, requirement: None, days: 0 }
+    }
+}
+
 /// How did the modes of each rule fare?
 pub fn modes_of_rules(store: &Store, period: Period) -> Result<Vec<RuleSeen>, StoreError> {
     // SQLite takes the other columns of a group from the row with the maximum.
@@ -47,13 +54,11 @@ pub fn modes_of_rules(store: &Store, period: Period) -> Result<Vec<RuleSeen>, St
         for (position, mode) in Mode::HARDEST_FIRST.into_iter().enumerate() {
             let from = 3 + 4 * position;
             let seen = ModeSeen {
-                mode,
                 passed: row.get(from)?,
                 failed: row.get(from + 1)?,
                 unknown: row.get(from + 2)?,
                 last_failure: row.get::<_, Option<i64>>(from + 3)?.map(time),
-                requirement: None,
-                days: 0,
+                ..ModeSeen::none(mode)
             };
             if seen.passed + seen.failed + seen.unknown > 0 {
                 modes.push(seen);
@@ -80,9 +85,8 @@ pub fn modes_of_rules(store: &Store, period: Period) -> Result<Vec<RuleSeen>, St
         if let Some(seen) = rule.modes.iter_mut().find(|seen| seen.mode == mode) {
             (seen.days, seen.requirement) = (days, requirement);
         } else {
-            let none = ModeSeen { mode, passed: 0, failed: 0, unknown: 0, last_failure: None, requirement, days };
             let place = rule.modes.partition_point(|seen| seen.mode > mode);
-            rule.modes.insert(place, none);
+            rule.modes.insert(place, ModeSeen { requirement, days, ..ModeSeen::none(mode) });
         }
         Ok(())
     })?;
