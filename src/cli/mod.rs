@@ -4,7 +4,9 @@ mod access;
 mod check;
 mod explain;
 mod file;
+mod policies;
 mod run;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::io::{self, IsTerminal, Write};
@@ -13,6 +15,8 @@ use std::process::ExitCode;
 /// sysexits(3): what scripts and systemd can tell apart.
 pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
+    /// None of sysexits': a question was answered, and the answer is no.
+    pub(crate) const GATE: u8 = 1;
     pub(crate) const USAGE: u8 = 64;
     pub(crate) const DATA: u8 = 65;
     pub(crate) const NO_INPUT: u8 = 66;
@@ -30,12 +34,14 @@ Begin:
   encr-milter explain --policy policy.toml \\
       --client-name mx.partner.example --tls-version TLSv1.2 --cipher-bits 128
                                                      what would be decided, and why?
+  encr-milter simulate --policy policy.toml /var/log/mail.log*
+                                                     what would it have changed?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
 
 Exit codes are those of sysexits(3): 0 all is well, 64 wrong arguments, 65 bad input, 66 no input,
 69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed, 75 try again,
-78 a file of the configuration is wrong.";
+78 a file of the configuration is wrong; and 1 where `simulate --fail-on` met what it names.";
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
@@ -52,6 +58,7 @@ enum Command {
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
+    Simulate(simulate::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -69,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -14,6 +14,7 @@ pub(crate) mod daemon;
 pub(crate) mod data;
 pub(crate) mod in_process;
 pub(crate) mod mta;
+pub(crate) mod random;
 
 use encr_milter::policy::{Day, Policy};
 use encr_milter::policy_file::load::{Loaded, ReadError, Request, Store, load};
