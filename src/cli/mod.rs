@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+mod evidence;
 mod explain;
 mod run;
 
@@ -51,6 +52,7 @@ enum Command {
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
+    Evidence(evidence::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
+        Command::Evidence(arguments) => evidence::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -9,6 +9,7 @@
 pub mod observed;
 pub mod rollup;
 pub mod store;
+pub mod writer;
 
 pub use observed::Observed;
 pub use rollup::Rollup;
