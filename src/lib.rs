@@ -3,9 +3,9 @@
 //! The map of the crate. Dependencies point one way; `tests/architecture.rs` holds it to that.
 //!
 //! ```text
-//! main → cli → service → {milter, outbound, reload} → daemon_file → {telemetry, listener, policy_file, sendmail, snapshot}
-//!                                                                             → {policy, diagnostics}
-//!            → {replay → sendmail, simulation} → policy
+//! main → cli → service → {milter, outbound, reload} → daemon_file
+//!      → {telemetry, listener, policy_file, sendmail, snapshot, evidence} → {policy, diagnostics}
+//!            → {replay → sendmail, simulation, report → evidence} → policy
 //! ```
 
 pub mod cli;

@@ -2,6 +2,7 @@
 
 mod access;
 mod check;
+mod evidence;
 mod explain;
 mod file;
 mod policies;
@@ -59,6 +60,7 @@ enum Command {
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
     Simulate(simulate::Arguments),
+    Evidence(evidence::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -77,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Evidence(arguments) => evidence::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

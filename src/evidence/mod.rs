@@ -11,6 +11,7 @@ pub mod questions;
 pub mod ripeness;
 pub mod rollup;
 pub mod store;
+pub mod writer;
 
 pub use observed::Observed;
 pub use rollup::Rollup;
