@@ -1,11 +1,16 @@
 //! The commands: arguments to an exit code. One file per command.
 
 mod access;
+mod change;
 mod check;
+mod demote;
 mod evidence;
 mod explain;
 mod file;
+mod installation;
 mod policies;
+mod promote;
+mod report;
 mod run;
 mod simulate;
 
@@ -40,9 +45,9 @@ Begin:
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
 
-Exit codes are those of sysexits(3): 0 all is well, 64 wrong arguments, 65 bad input, 66 no input,
-69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed, 75 try again,
-78 a file of the configuration is wrong; and 1 where `simulate --fail-on` met what it names.";
+Exit codes are those of sysexits(3): 0 all is well, 1 a gate is shut, 64 wrong arguments, 65 bad input,
+66 no input, 69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed,
+75 try again, 78 a file of the configuration is wrong.";
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
@@ -60,7 +65,10 @@ enum Command {
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
     Simulate(simulate::Arguments),
+    Report(report::Arguments),
     Evidence(evidence::Arguments),
+    Promote(promote::Arguments),
+    Demote(demote::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -79,7 +87,10 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
         Command::Evidence(arguments) => evidence::run(&arguments),
+        Command::Promote(arguments) => promote::run(&arguments),
+        Command::Demote(arguments) => demote::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

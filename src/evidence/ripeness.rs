@@ -11,13 +11,16 @@ use crate::policy::facts::{Direction, Facts, Told};
 use crate::policy::gate::Gate;
 use crate::policy::requirement::{Outcome, Requirement};
 use crate::policy::rule::{Mode, Rule};
-use crate::policy::{Day, Policy, step};
+use crate::policy::step::{self, Wish};
+use crate::policy::{Day, Policy};
 use rusqlite::named_params;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 
 /// The daemon notes each day which rules stand, so that evidence that ends before yesterday has ended.
 const FRESH_DAYS: i64 = 1;
+/// [`Asked::gate`] of what the policy has against a step.
+pub const STEP: &str = "step";
 /// How many peers are named in a sentence.
 const NAMED: usize = 3;
 
@@ -89,7 +92,8 @@ pub struct PeerSeen {
 /// One thing that the gate asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Asked {
-    /// The field of `[gate]`; `evidence` for that there is any of today.
+    /// The field of `[gate]`; `evidence` for that there is any of today; `step` for what the policy itself has against
+    /// the step.
     pub gate: &'static str,
     /// Whether it holds.
     pub holds: bool,
@@ -413,6 +417,9 @@ impl<'p> Tally<'p> {
             gates: Vec::new(),
         };
         ripeness.gates = asked(&ripeness, gate, today);
+        let proposal = step::promote(self.rule, self.to, Wish::default(), today);
+        let objections = proposal.into_iter().flat_map(|proposal| proposal.objections);
+        ripeness.gates.extend(objections.map(|words| Asked { gate: STEP, holds: false, words }));
         ripeness.ripe = ripeness.gates.iter().all(|asked| asked.holds);
         ripeness
     }

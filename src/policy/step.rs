@@ -83,11 +83,15 @@ pub enum NoStep {
     },
 }
 
-/// The step that a rule would take next: its hardest mode that is not yet `enforce` goes up by one.
+/// The step that a rule would take next: its hardest mode that is not yet `enforce` goes up by one. None where a
+/// harder mode demands all of it already.
 pub fn next(rule: &Rule) -> Option<(Mode, Mode)> {
-    [(Mode::SoftFail, Mode::Enforce), (Mode::Observe, Mode::SoftFail)]
+    let (from, to, entry) = [(Mode::SoftFail, Mode::Enforce), (Mode::Observe, Mode::SoftFail)]
         .into_iter()
-        .find(|(from, _)| rule.modes.get(*from).is_some())
+        .find_map(|(from, to)| Some((from, to, rule.modes.get(from)?)))?;
+    let mut harder = entries(&rule.modes).filter(|(mode, _)| *mode > from);
+    let is_demanded = harder.any(|(_, harder)| harder.requirement.implies(&entry.requirement));
+    (!is_demanded).then_some((from, to))
 }
 
 /// Moves the demand of the hardest mode below `to` up to it. The one that `to` has makes way; how softly it
@@ -370,11 +374,14 @@ mod tests {
 
     #[test]
     fn one_mode_up_is_next() {
-        let of = |observe: bool, soft: bool, enforce: bool| {
-            next(&rule(observe.then(|| bits(1)), soft.then(|| bits(1)), enforce.then(|| bits(1))))
+        let of = |observe, soft_fail, enforce| {
+            let entry = |demanded: u16| (demanded > 0).then(|| bits(demanded));
+            next(&rule(entry(observe), entry(soft_fail), entry(enforce)))
         };
-        assert_eq!(of(true, true, true), Some((Mode::SoftFail, Mode::Enforce)));
-        assert_eq!(of(true, false, true), Some((Mode::Observe, Mode::SoftFail)));
-        assert_eq!(of(false, false, true), None);
+        assert_eq!(of(256, 168, 128), Some((Mode::SoftFail, Mode::Enforce)));
+        assert_eq!(of(256, 0, 128), Some((Mode::Observe, Mode::SoftFail)));
+        assert_eq!(of(0, 0, 128), None);
+        // What is demanded already ripens no more.
+        assert_eq!((of(128, 0, 128), of(0, 128, 256)), (None, None));
     }
 }

@@ -302,7 +302,7 @@ fn what_cannot_be_changed_is_refused_with_words() {
 /// The fields of one mode.
 fn fields(mode: &'static str) -> impl Strategy<Value = Vec<String>> {
     let bits = select(vec!["min-bits = 128", "min-bits=256", "\"min-bits\" = 1_12"]);
-    let more = proptest::sample::subsequence(
+    let beside = proptest::sample::subsequence(
         vec![
             "min-version = \"TLSv1.2\"",
             "verify = true",
@@ -313,11 +313,12 @@ fn fields(mode: &'static str) -> impl Strategy<Value = Vec<String>> {
         0..4,
     );
     let soft = proptest::sample::subsequence(vec!["percent = 25", "max-delay = \"90m\""], 0..=2);
-    (bits, more, soft).prop_map(move |(bits, more, soft)| {
+    (bits, beside, soft).prop_map(move |(bits, beside, soft)| {
         let mut fields: Vec<String> = vec![bits.to_owned()];
         let mut from = false;
         fields.extend(
-            more.into_iter()
+            beside
+                .into_iter()
                 .filter(|field| !field.starts_with("from") || !std::mem::replace(&mut from, true))
                 .map(str::to_owned),
         );
@@ -334,7 +335,13 @@ fn mode_text(mode: &'static str) -> impl Strategy<Value = Option<(bool, String)>
     let text = (fields(mode), 0..3u8, select(vec!["", " # note", "  # a = { b }"])).prop_map(
         move |(fields, form, note)| match form {
             0 => (false, format!("{mode} = {{ {} }}{note}\n", fields.join(", "))),
-            1 => (false, fields.iter().map(|field| format!("{mode}.{field}{note}\n")).collect()),
+            1 => (
+                false,
+                each_after(
+                    "",
+                    &fields.iter().map(|field| format!("{mode}.{field}{note}\n")).collect::<Vec<_>>(),
+                ),
+            ),
             _ => (true, format!("[rule.{mode}]{note}\n# in it\n{}\n", fields.join("\n"))),
         },
     );
