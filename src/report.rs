@@ -38,6 +38,11 @@ pub struct Origin {
     pub source: String,
     /// Whether that is what the daemon has counted, and not logs.
     pub from_store: bool,
+    /// The arguments that name the same sources, each with a blank before it.
+    #[serde(skip)]
+    pub arguments: String,
+    /// What of the source a reader should know.
+    pub notes: Vec<String>,
     /// The first day that was asked for.
     #[serde(serialize_with = "day_text")]
     pub since: Option<Day>,

@@ -10,6 +10,7 @@ mod file;
 mod installation;
 mod policies;
 mod promote;
+mod replaying;
 mod report;
 mod run;
 mod simulate;
@@ -42,6 +43,7 @@ Begin:
                                                      what would be decided, and why?
   encr-milter simulate --policy policy.toml /var/log/mail.log*
                                                      what would it have changed?
+  encr-milter report /var/log/mail.log*              who encrypts how, and who would break?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
 

@@ -6,19 +6,20 @@ mod arguments;
 mod picture;
 mod report;
 
-pub(super) use arguments::Arguments;
+pub(super) use arguments::{Arguments, zone};
 
+use super::replaying::Watch;
 use super::{complain, exit, policies};
 use crate::policy::Policy;
 use crate::policy::decide::decide;
 use crate::policy::facts::Direction;
 use crate::policy::record::Record;
-use crate::replay::{Audience, Fault, Options, Origin, Problem, Replay};
+use crate::replay::{Audience, Options, Origin, Problem, Replay};
 use crate::simulation::{Judged, Simulation};
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::HumanCount;
 use jiff::tz::TimeZone;
 use report::Report;
-use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::io::{self, BufWriter, StdoutLock, Write};
 use std::ops::ControlFlow;
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
@@ -59,16 +60,14 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
             .records
             .then(|| Records { out: BufWriter::new(io::stdout().lock()), line: Vec::new() }),
         output: Ok(()),
-        progress: ProgressBar::hidden(),
-        unreadable: false,
-        damaged: false,
+        watch: Watch::default(),
     };
     let (recipients, deliveries) = (options.recipients, options.deliveries);
     let replay = Replay::new(&files.logs, options, &mut hearing);
-    hearing.progress = progress(replay.total(), arguments.records);
+    hearing.watch.begin(replay.total(), arguments.records);
     let tally = replay.run(&mut hearing);
-    hearing.progress.finish_and_clear();
-    let Hearing { simulation, seen, records, output, unreadable, damaged, .. } = hearing;
+    hearing.watch.end();
+    let Hearing { simulation, seen, records, output, watch, .. } = hearing;
     output?;
     let report = Report::new(
         arguments,
@@ -94,8 +93,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
             complain(&shut);
             exit::GATE
         }
-        None if unreadable => exit::NO_INPUT,
-        None if damaged => exit::DATA,
+        None if watch.code() != exit::OK => watch.code(),
         None if nothing => {
             complain(
                 "no message could be judged, so --fail-on has nothing to go by; are these the right logs?",
@@ -109,22 +107,6 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
 /// `1 message`, `12,034 messages`.
 fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
-}
-
-/// How far it has got, for somebody who watches: not where records scroll over the same terminal.
-fn progress(total: Option<u64>, records: bool) -> ProgressBar {
-    if !io::stderr().is_terminal() || (records && io::stdout().is_terminal()) {
-        return ProgressBar::hidden();
-    }
-    let template = match total {
-        Some(_) => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-        None => "{spinner} {bytes}, {bytes_per_sec}",
-    };
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
 }
 
 /// What was heard, beside what would change.
@@ -156,9 +138,7 @@ struct Hearing<'p> {
     seen: Seen,
     records: Option<Records>,
     output: io::Result<()>,
-    progress: ProgressBar,
-    unreadable: bool,
-    damaged: bool,
+    watch: Watch,
 }
 
 impl Hearing<'_> {
@@ -194,16 +174,11 @@ impl Audience for Hearing<'_> {
     }
 
     fn progress(&mut self, bytes: u64) {
-        self.progress.set_position(bytes);
+        self.watch.progress(bytes);
     }
 
     fn problem(&mut self, problem: Problem) {
-        match problem.fault {
-            Fault::Unreadable(_) | Fault::Folder => self.unreadable = true,
-            Fault::Unsupported(..) | Fault::Damaged { .. } => self.damaged = true,
-            Fault::Twice => {}
-        }
-        self.progress.suspend(|| complain(&format!("{}: {}", problem.path.display(), problem.fault)));
+        self.watch.problem(&problem);
     }
 }
 

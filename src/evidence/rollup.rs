@@ -349,7 +349,8 @@ impl Rollup {
     pub fn observe(&mut self, observed: &Observed) {
         self.decisions += 1;
         let counts = Counts::one(observed.at);
-        let known_by = observed.held.iter().flatten().copied().map(KnownBy::of).min().unwrap_or(KnownBy::Nothing);
+        let known_by =
+            observed.held.iter().flatten().copied().map(KnownBy::of).min().unwrap_or(KnownBy::Nothing);
         // Of a person who has authenticated, neither provider nor address is kept.
         let name = Some(observed.name()).filter(|_| !observed.authenticated).and_then(Normalised::of);
         let name =

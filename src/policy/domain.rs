@@ -132,13 +132,6 @@ pub fn self_and_parents(name: &str) -> impl Iterator<Item = &str> {
         .filter(|name| !name.is_empty())
 }
 
-/// The part of a host's name that somebody registered, by the public suffix list: `partner.example` of
-/// `mx1.mail.partner.example`. The name must be in the form for comparison; one that has no such part (a public suffix
-/// itself, a single label) is given back whole.
-pub fn registrable(name: &str) -> &str {
-    psl::domain_str(name).unwrap_or(name)
-}
-
 /// The local part and the domain of a mail address, split at the last `@`. An address without one has no
 /// domain. Angle brackets are not expected here (see [`super::facts::bare_address`]).
 pub fn split_address(address: &str) -> (&str, Option<&str>) {

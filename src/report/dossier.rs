@@ -2,7 +2,7 @@
 //! becomes of them from when on.
 //!
 //! Promises: it is told in words for a reader who knows nothing of us, and holds nothing of anybody else: no rule, no
-//! comment, no reason of an exemption, no other partner. Must not: hold a mail address.
+//! comment, no reason of an exemption, no other partner, no path of ours. Must not: hold a mail address.
 
 pub use super::outlook::{Fate, Outlook, Remedy};
 
@@ -20,14 +20,26 @@ use crate::policy::{Day, Policy};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+/// So many messages of other kinds say that a host has changed, and did not only do otherwise for once.
+const ENOUGH: u64 = 20;
+
 /// What their hosts negotiated with us, and what becomes of them.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct Dossier {
-    /// Where it comes from.
-    #[serde(flatten)]
-    pub origin: Origin,
     /// The domain.
     pub domain: String,
+    /// When it was made.
+    pub made: jiff::Timestamp,
+    /// By which version of encr-milter.
+    pub version: &'static str,
+    /// The first day that was asked for.
+    #[serde(serialize_with = "day_text")]
+    pub since: Option<Day>,
+    /// The last day that was asked for.
+    #[serde(serialize_with = "day_text")]
+    pub until: Option<Day>,
+    /// Whether it was told against a policy: else nothing is said of what becomes of anything.
+    pub judged: bool,
     /// Who we are, where that was said.
     pub ours: Option<String>,
     /// Where help is found: the policy's contact.
@@ -67,7 +79,7 @@ pub struct HostSession {
     pub first: jiff::Timestamp,
     /// The last one.
     pub last: jiff::Timestamp,
-    /// Whether all that came after the last one was of another kind: this is how it was, not how it is.
+    /// Whether enough came after the last one, and all of another kind: this is how it was, not how it is.
     pub superseded: bool,
     /// What becomes of such messages; empty where no policy was given.
     pub outlook: Vec<Outlook>,
@@ -153,7 +165,7 @@ impl Dossier {
     pub fn of(
         store: &Store,
         policy: Option<&Policy>,
-        origin: Origin,
+        origin: &Origin,
         domain: &str,
         ours: Option<String>,
     ) -> Result<Self, StoreError> {
@@ -196,9 +208,11 @@ impl Dossier {
             }
         }
         for host in &mut hosts {
-            let begins: Vec<jiff::Timestamp> = host.sessions.iter().map(|session| session.first).collect();
+            let all: Vec<(jiff::Timestamp, u64)> =
+                host.sessions.iter().map(|session| (session.first, session.messages)).collect();
             for session in &mut host.sessions {
-                session.superseded = begins.iter().any(|first| *first > session.last);
+                let later = all.iter().filter(|(first, _)| *first > session.last);
+                session.superseded = later.map(|(_, messages)| messages).sum::<u64>() >= ENOUGH;
             }
         }
         let mut others = Vec::new();
@@ -217,15 +231,26 @@ impl Dossier {
         }
         Ok(Self {
             domain: domain.to_owned(),
+            made: origin.made,
+            version: origin.version,
+            since: origin.since,
+            until: origin.until,
+            judged: policy.is_some(),
             ours,
             contact: policy.and_then(Policy::contact).map(str::to_owned),
             milestones: milestones(&hosts),
             hosts,
             elsewhere: others,
-            asked: asked.into_iter().collect(),
-            origin,
+            asked: most_serious_first(asked),
         })
     }
+}
+
+fn most_serious_first(asked: BTreeSet<Asked>) -> Vec<Asked> {
+    let mut asked: Vec<Asked> = asked.into_iter().collect();
+    // Of the same seriousness, what holds already.
+    asked.sort_by_key(|asked| std::cmp::Reverse(asked.otherwise));
+    asked
 }
 
 /// Somebody of a domain. Not postmaster, who is never refused.

@@ -1,7 +1,7 @@
 //! The words of a dossier, the same on a terminal and in HTML: for a reader who runs mail servers and knows nothing of us.
 
 use super::dossier::{Asked, Dossier, Fate, Host, Milestone, Negotiated, Outlook, Remedy};
-use super::words::{counted, safe};
+use super::words::{counted, date, minute, safe};
 use crate::policy::Day;
 use crate::policy::facts::Direction;
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +23,8 @@ pub(super) struct Letter {
     pub(super) to_do: Vec<String>,
     /// Who helps.
     pub(super) help: String,
+    /// When it was made.
+    pub(super) made: String,
 }
 
 impl Letter {
@@ -34,9 +36,7 @@ impl Letter {
         let first = times.clone().map(|session| session.first).min();
         let last = times.map(|session| session.last).max();
         let period = match first.zip(last) {
-            Some((first, last)) => {
-                format!(" from {} to {}", super::words::date(first), super::words::date(last))
-            }
+            Some((first, last)) => format!(" from {} to {}", date(first), date(last)),
             None => String::new(),
         };
         let help = match &dossier.contact {
@@ -59,8 +59,17 @@ impl Letter {
             asked: dossier.asked.iter().map(asked).collect(),
             to_do: to_do(&dossier.hosts),
             help,
+            made: made(dossier),
         }
     }
+}
+
+fn made(dossier: &Dossier) -> String {
+    let day = |what: &str, day: Option<Day>| day.map(|day| format!("{what} {day}"));
+    let asked: Vec<String> =
+        [day("from", dossier.since), day("until", dossier.until)].into_iter().flatten().collect();
+    let asked = if asked.is_empty() { String::new() } else { format!(" Asked for: {}.", asked.join(" ")) };
+    format!("Made by encr-milter {}, {}.{asked}", dossier.version, minute(dossier.made))
 }
 
 fn in_short(dossier: &Dossier, domain: &str) -> Vec<String> {
@@ -69,7 +78,7 @@ fn in_short(dossier: &Dossier, domain: &str) -> Vec<String> {
         return vec![format!("We have met no host of {domain} in that time.")];
     }
     let met = format!("We have met {}.", counted(hosts as u64, "host"));
-    if dossier.origin.policy.is_none() {
+    if !dossier.judged {
         return vec![met];
     }
     let troubled = |milestone: &&Milestone| milestone.refused + milestone.deferred + milestone.observed > 0;
@@ -188,20 +197,36 @@ pub(super) fn certificate(verify: Option<&str>) -> String {
     }
 }
 
-/// What becomes of messages from a day on.
-pub(super) fn outlook(outlook: &Outlook) -> String {
-    let reason = outlook.reason.as_deref().map(|reason| format!(": {}", safe(reason))).unwrap_or_default();
+/// What becomes of messages, now and on the days to come. What is the same reason all along is told with the last.
+pub(super) fn outlooks(outlooks: &[Outlook]) -> Vec<(Fate, String)> {
+    let is_more = outlooks.len() > 1;
+    let told = outlooks.iter().enumerate().map(|(place, outlook)| {
+        let next = outlooks.get(place + 1);
+        let reason =
+            outlook.reason.as_deref().filter(|_| next.is_none_or(|next| next.reason != outlook.reason));
+        let reason = reason.map(|reason| format!(" ({})", safe(reason))).unwrap_or_default();
+        let day = match outlook.from {
+            Some(day) => format!("from {day} "),
+            None if is_more => "today ".to_owned(),
+            None => String::new(),
+        };
+        (outlook.fate, format!("{day}{}{reason}", fate(outlook)))
+    });
+    told.collect()
+}
+
+fn fate(outlook: &Outlook) -> String {
     match outlook.fate {
         Fate::Passed => "accepted".to_owned(),
         Fate::NotAsked => "accepted, nothing is asked".to_owned(),
         Fate::Exempt => "accepted, not judged".to_owned(),
         Fate::Unknown => "accepted, the strength is not known".to_owned(),
-        Fate::Observed => format!("accepted, but short of what we try out{reason}"),
+        Fate::Observed => "accepted, but short of what we try out".to_owned(),
         Fate::Deferred => {
-            let percent = outlook.percent.map(|percent| format!(" ({percent}% of it)")).unwrap_or_default();
+            let share = outlook.percent.map(|percent| format!("{percent}% of it ")).unwrap_or_default();
             let most = outlook.max_delay.as_deref().map(|delay| format!(", for {delay} at the most"));
-            format!("deferred{percent}{}{reason}", most.unwrap_or_default())
+            format!("{share}deferred{}", most.unwrap_or_default())
         }
-        Fate::Refused => format!("refused{reason}"),
+        Fate::Refused => "refused".to_owned(),
     }
 }

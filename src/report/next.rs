@@ -23,12 +23,13 @@ impl Step {
 
 /// What to do next.
 pub(super) fn next_steps(report: &Report) -> Vec<Step> {
+    let arguments = &report.origin.arguments;
     let mut steps = Vec::new();
     let ready = report.rules.iter().filter_map(|rule| rule.ripeness.as_ref()).filter(|rule| rule.ripe);
     for ripeness in ready.take(READY) {
         steps.push(Step::new(
             "Make a rule harder that is ready:",
-            format!("encr-milter promote {} --to {}", shell_word(&ripeness.rule), ripeness.to),
+            format!("encr-milter promote {} --to {}{arguments}", shell_word(&ripeness.rule), ripeness.to),
         ));
     }
     let lapsing = |rule: &&super::exemptions::RuleExemption| rule.standing == Standing::Lapsing;
@@ -45,8 +46,8 @@ pub(super) fn next_steps(report: &Report) -> Vec<Step> {
     });
     if let Some(domain) = would_break {
         steps.push(Step::new(
-            "Tell the partner who would break first; this makes a page to send, from the same evidence:",
-            format!("encr-milter report --domain {0} --html -o {0}.html", domain.domain),
+            "Tell the partner who would break first; this makes a page to send:",
+            format!("encr-milter report{arguments} --domain {0} --html -o {0}.html", domain.domain),
         ));
     }
     steps.push(Step::new(

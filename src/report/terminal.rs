@@ -60,6 +60,9 @@ pub fn report(report: &Report, look: Look) -> String {
 fn opening(title: &str, origin: &Origin, look: Look) -> String {
     let mut out = look.heading(title).trim_start().to_owned();
     out.push_str(&look.paragraph(&from_where(origin), ""));
+    for note in &origin.notes {
+        out.push_str(&look.paragraph(&format!("note: {}", safe(note)), "  "));
+    }
     out
 }
 
@@ -94,9 +97,9 @@ const EXPOSURE: [Column; 12] = [
     count("peers").goes(6),
     word("bits").goes(5),
     count("clear"),
-    count("112 bits"),
-    count("128 bits"),
-    count("256 bits"),
+    count("112"),
+    count("128"),
+    count("256"),
     count("TLS 1.2").goes(2),
     count("TLS 1.3").goes(3),
     count("verify").goes(4),
@@ -127,8 +130,8 @@ fn who_would_break(exposure: &Exposure, look: Look) -> String {
         bars::stacked(&by_strength(&total.bits), width),
         look.paragraph(&bars::legend(), "")
     );
-    let intro =
-        "Messages that would fail if it were demanded of everyone. Who would break first stands first.";
+    let intro = "Messages that would fail if 112, 128, 256 bits, TLS 1.2, 1.3, or a verified certificate were \
+                 demanded of everyone. Who would break first stands first.";
     out.push_str(&look.paragraph(intro, ""));
     out.push('\n');
     let (shown, more) = cut(domains.iter().collect(), look);
@@ -173,11 +176,15 @@ fn exposure_row(name: String, tally: &Tally) -> Vec<Value> {
     row
 }
 
+/// So many versions are named.
+const VERSIONS: usize = 5;
+
 /// `TLSv1.3 80%, TLSv1.2 17%, none 3%`, the most first.
 fn versions(tally: &Tally) -> String {
     let mut versions: Vec<&VersionShare> = tally.versions.iter().collect();
     versions.sort_by_key(|version| std::cmp::Reverse(version.messages));
-    let told = versions.into_iter().map(|version| {
+    let rest: u64 = versions.iter().skip(VERSIONS).map(|version| version.messages).sum();
+    let told = versions.into_iter().take(VERSIONS).map(|version| {
         let name = match version.version.as_deref() {
             None => "not told".into(),
             Some(NO_TLS) => "none".into(),
@@ -185,7 +192,8 @@ fn versions(tally: &Tally) -> String {
         };
         format!("{name} {}", share(version.messages, tally.messages))
     });
-    told.collect::<Vec<_>>().join(", ")
+    let rest = (rest > 0).then(|| format!("others {}", share(rest, tally.messages)));
+    told.chain(rest).collect::<Vec<_>>().join(", ")
 }
 
 const RULES: [Column; 8] = [
@@ -230,21 +238,23 @@ fn rules(report: &Report, look: Look) -> String {
     if !never.is_empty() {
         let (shown, more) = cut(never, look);
         let names: Vec<_> = shown.into_iter().map(safe).collect();
-        let said = format!("\nMet nobody: {}", names.join(", "));
+        let said = format!("Met nobody: {}", names.join(", "));
+        out.push('\n');
         out.push_str(&look.paragraph(&said, "  "));
         out.push_str(&more);
     }
     let (ready, waiting): (Vec<_>, Vec<_>) =
         report.rules.iter().filter_map(|rule| rule.ripeness.as_ref()).partition(|ripeness| ripeness.ripe);
     for ripeness in cut(ready, look).0 {
-        let said = format!("\nReady: {} for {}", safe(&ripeness.rule), ripeness.to);
+        let said = format!("Ready: {} for {}", safe(&ripeness.rule), ripeness.to);
+        out.push('\n');
         out.push_str(&look.paragraph(&said, "  "));
     }
     let (waiting, more) = cut(waiting, look);
     for ripeness in waiting {
         let against: Vec<_> = ripeness.against().map(|asked| safe(&asked.words)).collect();
-        let said =
-            format!("\nNot ready: {} for {}: {}", safe(&ripeness.rule), ripeness.to, against.join("; "));
+        let said = format!("Not ready: {} for {}: {}", safe(&ripeness.rule), ripeness.to, against.join("; "));
+        out.push('\n');
         out.push_str(&look.paragraph(&said, "  "));
     }
     out.push_str(&more);

@@ -210,7 +210,8 @@ impl When {
     }
 }
 
-fn zone(name: &str) -> Result<TimeZone, String> {
+/// A time zone by its name.
+pub(in super::super) fn zone(name: &str) -> Result<TimeZone, String> {
     TimeZone::get(name)
         .map_err(|_| "no time zone is called that; Europe/Berlin and UTC are names of some".to_owned())
 }

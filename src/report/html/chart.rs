@@ -8,12 +8,14 @@ use crate::report::words::{domain_name, number, share};
 use maud::{Markup, html};
 
 /// So many domains are drawn.
-const BARS: usize = 15;
+const BARS: usize = 10;
+/// So many versions are told apart.
+const VERSIONS: usize = 6;
 /// So many letters of a name fit beside a number on a phone.
 const LETTERS: usize = 32;
 /// From one bar to the next, of which the label takes the upper part.
-const ROW: usize = 40;
-const LABEL: usize = 16;
+const ROW: usize = 42;
+const LABEL: usize = 18;
 /// So many steps of a timeline can be told apart on a phone.
 const STEPS: usize = 60;
 /// The height of a timeline's columns, and where they begin.
@@ -108,8 +110,8 @@ pub(super) fn strengths(id: &str, total: &Tally, domains: &[DomainTally]) -> Mar
                     "A bar for each domain, shared out by key bits. The numbers are those of the table below."
                 }
                 @for (row, domain) in domains.iter().take(shown).enumerate() {
-                    text x="0" y=(row * ROW + LABEL - 3) { (shortened(&domain_name(&domain.domain))) }
-                    text.soft x="100%" y=(row * ROW + LABEL - 3) text-anchor="end" {
+                    text x="0" y=(row * ROW + LABEL - 5) { (shortened(&domain_name(&domain.domain))) }
+                    text.soft x="100%" y=(row * ROW + LABEL - 5) text-anchor="end" {
                         (number(domain.tally.messages))
                     }
                     (parts(&of_strength(&domain.tally), row * ROW + LABEL))
@@ -142,6 +144,11 @@ pub(super) fn versions(id: &str, total: &Tally) -> Markup {
         })
         .collect();
     all.sort_by_key(|part| std::cmp::Reverse(part.count));
+    let rest: u64 = all.iter().skip(VERSIONS).map(|part| part.count).sum();
+    all.truncate(VERSIONS);
+    if rest > 0 {
+        all.push(Part { class: Strength::NotTold.class(), label: "others".to_owned(), count: rest });
+    }
     let entries: Vec<(&str, String)> = all
         .iter()
         .map(|part| (part.class, format!("{} {}", part.label, share(part.count, total.messages))))

@@ -1,7 +1,7 @@
 //! A dossier as a page.
 
+use super::page;
 use super::table::{Set, Table};
-use super::{from_where, page};
 use crate::policy::facts::Direction;
 use crate::report::dossier::{Dossier, Elsewhere, Fate, Host, HostSession, Outlook};
 use crate::report::letter::{self, Letter};
@@ -25,7 +25,7 @@ pub fn dossier(dossier: &Dossier, top: usize) -> String {
             (elsewhere(&dossier.elsewhere, top))
             p { (letter.help) }
         }
-        footer { (from_where(&dossier.origin, None)) }
+        footer { p class="origin" { (letter.made) } }
     };
     page(&letter.title, &body)
 }
@@ -118,12 +118,7 @@ fn becomes(outlooks: &[Outlook]) -> Markup {
     };
     html! {
         div {
-            @for outlook in outlooks {
-                div class=[class(outlook.fate)] {
-                    @if let Some(day) = outlook.from { "from " (day) ": " } @else if outlooks.len() > 1 { "today: " }
-                    (letter::outlook(outlook))
-                }
-            }
+            @for (fate, said) in letter::outlooks(outlooks) { div class=[class(fate)] { (said) } }
         }
     }
 }

@@ -21,6 +21,7 @@ pub(super) fn report(report: &Report, top: usize) -> Markup {
         header {
             h1 { "What the evidence says" }
             (from_where(&report.origin, days))
+            @for note in &report.origin.notes { p class="note" { "Note: " (safe(note)) } }
         }
         main {
             @if extent.decisions == 0 {

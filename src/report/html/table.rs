@@ -58,11 +58,10 @@ impl<'c> Table<'c> {
     }
 
     pub(super) fn draw(self) -> Markup {
-        let header = |place: usize| self.columns.get(place).copied().unwrap_or(("", Set::Text));
         html! {
             div.box.cards[self.is_cards] role="region" aria-label=(self.caption) tabindex="0" {
                 table {
-                    caption { (self.caption) }
+                    caption { span { (self.caption) } }
                     thead {
                         tr {
                             @for (name, set) in self.columns { th scope="col" class=[set.class()] { (name) } }
@@ -71,12 +70,12 @@ impl<'c> Table<'c> {
                     tbody {
                         @for (is_total, row) in &self.rows {
                             tr.all[*is_total] {
-                                @for (place, value) in row.iter().enumerate() {
-                                    @let (name, set) = header(place);
+                                @for (place, (name, set)) in self.columns.iter().enumerate() {
+                                    @let value = row.get(place);
                                     @if place == 0 {
-                                        th scope="row" class=[set.class()] { (value) }
+                                        th scope="row" class=[set.class()] { @if let Some(value) = value { (value) } }
                                     } @else {
-                                        td class=[set.class()] data-label=(name) { (value) }
+                                        td class=[set.class()] data-label=(name) { @if let Some(value) = value { (value) } }
                                     }
                                 }
                             }

@@ -1,7 +1,7 @@
 //! A dossier on a terminal.
 
+use super::cut;
 use super::table::{Column, Look, Tone, Value, count, text, word};
-use super::{cut, opening};
 use crate::policy::facts::Direction;
 use crate::report::dossier::{Dossier, Fate, Host, Outlook};
 use crate::report::letter::{self, Letter};
@@ -28,8 +28,7 @@ const ELSEWHERE: [Column; 5] = [
 /// The whole dossier.
 pub fn dossier(dossier: &Dossier, look: Look) -> String {
     let letter = Letter::of(dossier);
-    let mut out = opening(&letter.title, &dossier.origin, look);
-    out.push('\n');
+    let mut out = look.heading(&letter.title).trim_start().to_owned();
     out.push_str(&look.paragraph(&letter.intro, ""));
     section(&mut out, "In short", &letter.in_short, look);
     section(&mut out, "What we ask", &letter.asked, look);
@@ -65,6 +64,8 @@ pub fn dossier(dossier: &Dossier, look: Look) -> String {
     }
     out.push('\n');
     out.push_str(&look.paragraph(&letter.help, ""));
+    out.push('\n');
+    out.push_str(&look.paragraph(&letter.made, ""));
     out
 }
 
@@ -106,9 +107,6 @@ fn becomes(outlooks: &[Outlook]) -> Value {
         Some(Fate::Deferred | Fate::Observed) => Tone::Warning,
         _ => Tone::Plain,
     };
-    let said = outlooks.iter().map(|outlook| match outlook.from {
-        None => letter::outlook(outlook),
-        Some(day) => format!("from {day} {}", letter::outlook(outlook)),
-    });
-    Value(said.collect::<Vec<_>>().join("; "), tone)
+    let said: Vec<String> = letter::outlooks(outlooks).into_iter().map(|(_, said)| said).collect();
+    Value(said.join("; "), tone)
 }

@@ -12,7 +12,7 @@ const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::none().fi
 /// Between two columns.
 const GAP: u16 = 2;
 /// A column of long texts is not made narrower than this before others go.
-const LEAST: u16 = 16;
+const LEAST: u16 = 22;
 
 /// How a column is shown.
 #[derive(Clone, Copy, Debug)]
