@@ -11,6 +11,8 @@ use comfy_table::{
 const STYLE: TableStyle = presets::NOTHING.header_separator(LineStyle::none().fill('─').junction('─'));
 /// Between two columns.
 const GAP: u16 = 2;
+/// How much of it is drawn by the style.
+const SEPARATOR: u16 = 1;
 /// A column of long texts is not made narrower than this before others go.
 const LEAST: u16 = 22;
 
@@ -106,7 +108,7 @@ impl Look {
         let fits = Self::needed(columns, &widths, &shown) <= self.width;
         let last = shown.len().saturating_sub(1);
         for (column, (position, place)) in table.column_iter_mut().zip(shown.iter().enumerate()) {
-            column.set_padding((0, if position == last { 0 } else { GAP }));
+            column.set_padding((0, if position == last { 0 } else { GAP - SEPARATOR }));
             let Some(wanted) = columns.get(*place) else { continue };
             if wanted.is_number {
                 column.set_cell_alignment(CellAlignment::Right);
