@@ -44,7 +44,7 @@ fn list(title: &str, lines: &[String]) -> Markup {
 const HOSTS: [(&str, Set); 8] = [
     ("host", Set::Text),
     ("negotiated", Set::Text),
-    ("cipher", Set::Text),
+    ("cipher", Set::Name),
     ("certificate", Set::Date),
     ("messages", Set::Number),
     ("first seen", Set::Date),

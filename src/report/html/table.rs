@@ -2,10 +2,15 @@
 
 use maud::{Markup, html};
 
+/// So many columns fit a phone.
+const FIT: usize = 4;
+
 /// How a column is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Set {
     Text,
+    /// Long words.
+    Name,
     /// Sentences.
     Long,
     Number,
@@ -17,6 +22,7 @@ impl Set {
     fn class(self) -> Option<&'static str> {
         match self {
             Self::Text => None,
+            Self::Name => Some("name"),
             Self::Long => Some("long"),
             Self::Number => Some("n"),
             Self::Date => Some("d"),
@@ -59,7 +65,7 @@ impl<'c> Table<'c> {
 
     pub(super) fn draw(self) -> Markup {
         html! {
-            div.box.cards[self.is_cards] role="region" aria-label=(self.caption) tabindex="0" {
+            div.box.cards[self.is_cards].wide[!self.is_cards && self.columns.len() > FIT] role="region" aria-label=(self.caption) tabindex="0" {
                 table {
                     caption { span { (self.caption) } }
                     thead {
