@@ -4,6 +4,7 @@
 //! from the folder of the file; a mistake is told as in a policy.
 
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
+use crate::evidence::writer::Settings as Evidence;
 use crate::listener::{Address, Ownership};
 use crate::policy::Policy;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
@@ -29,7 +30,7 @@ const MAX_SIZE: u64 = 1024 * 1024;
 const DEFAULT_LISTEN: &str = "/run/encr-milter/milter.sock";
 const DEFAULT_STATE: &str = "/var/lib/encr-milter";
 
-const TOP: &[&str] = &["version", "milter", "policy", "log", "outbound", "http", "state"];
+const TOP: &[&str] = &["version", "milter", "policy", "log", "outbound", "http", "state", "evidence"];
 const MILTER: &[&str] = &[
     "listen",
     "max-connections",
@@ -44,6 +45,7 @@ const OUTBOUND: &[&str] =
 const POLICY: &[&str] = &["files", "max-size"];
 const LOG: &[&str] = &["level", "format", "output", "decisions"];
 const STATE: &[&str] = &["dir"];
+const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,8 +66,10 @@ pub struct DaemonFile {
     pub output: Target,
     /// Where decisions are written as JSON Lines.
     pub decisions: Option<PathBuf>,
-    /// Where the last good policy is kept.
+    /// Where the last good policy is kept, and evidence.
     pub state: PathBuf,
+    /// Whether and how evidence is kept.
+    pub evidence: Option<Evidence>,
 }
 
 /// Sockets of one kind.
@@ -179,6 +183,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         output: Target::Stderr,
         decisions: None,
         state: DEFAULT_STATE.into(),
+        evidence: Some(Evidence::default()),
     };
     tell_syntax(file, &errors, diagnostics);
     if !errors.is_empty() {
@@ -219,6 +224,9 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         && let Some(dir) = string(&mut walk, &fields, "dir")
     {
         daemon.state = folder.join(dir.value);
+    }
+    if let Some(fields) = section(&mut walk, "evidence", EVIDENCE) {
+        daemon.evidence = evidence(&mut walk, &fields);
     }
     if let Some(fields) = section(&mut walk, "http", &["listen"]) {
         walk.tell(
@@ -381,6 +389,24 @@ fn log(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, folder: &Path, daemon: &mut
     }
 }
 
+/// Nothing where it is switched off; what else is said of it is checked all the same.
+fn evidence(walk: &mut Walk<'_>, fields: &Fields<'_, '_>) -> Option<Evidence> {
+    let mut evidence = Evidence::default();
+    // A hundred years, and more peers than a day has: numbers that are larger are mistakes.
+    if let Some(value) = fields.get("keep-days")
+        && let Some(days) = walk.integer(value, "keep-days", 1..=36_500)
+    {
+        evidence.keep_days = u32::try_from(days).unwrap_or(evidence.keep_days);
+    }
+    if let Some(value) = fields.get("max-peers")
+        && let Some(peers) = walk.integer(value, "max-peers", 1..=1_000_000)
+    {
+        evidence.max_peers = usize::try_from(peers).unwrap_or(evidence.max_peers);
+    }
+    let enabled = fields.get("enabled").and_then(|value| walk.boolean(value, "enabled")).unwrap_or(true);
+    enabled.then_some(evidence)
+}
+
 fn choice(walk: &mut Walk<'_>, found: &Located<String>, name: &str, known: &[&str]) {
     let hint = match nearest(&found.value, known) {
         Some(near) => format!("did you mean `{near}`?"),
@@ -427,6 +453,9 @@ mod tests {
             decisions = "/var/log/d.jsonl"
             [state]
             dir = "state"
+            [evidence]
+            keep-days = 30
+            max-peers = 100
         "#);
         assert_eq!(codes, [] as [&str; 0]);
         assert_eq!(daemon.milter.listen.len(), 2);
@@ -436,12 +465,15 @@ mod tests {
         assert_eq!((daemon.level, daemon.format), (Level::DEBUG, Format::Json));
         assert_eq!(daemon.output, Target::File("/etc/x/log/encr-milter.log".into()));
         assert_eq!(daemon.state, Path::new("/etc/x/state"));
+        assert_eq!(daemon.evidence, Some(Evidence { keep_days: 30, max_peers: 100 }));
+        let (off, codes) = of("version = 1\n[evidence]\nenabled = false\n");
+        assert_eq!((off.evidence, codes.len()), (None, 0));
     }
 
     #[test]
     fn mistakes_are_told_all_at_once() {
         let (_, codes) = of(
-            "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\nsocket-user = \"no-such-user-here\"\nidle-timeout = 0\n[log]\nlevel = \"inf\"\nformat = \"xml\"\noutput = \"sdterr\"\n[policy]\nfiles = []\n[http]\nlisten = \"127.0.0.1:9354\"\n",
+            "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\nsocket-user = \"no-such-user-here\"\nidle-timeout = 0\n[log]\nlevel = \"inf\"\nformat = \"xml\"\noutput = \"sdterr\"\n[policy]\nfiles = []\n[evidence]\nenabled = 1\nkeep-days = 0\nmax-peers = \"many\"\nkeep = 1\n[http]\nlisten = \"127.0.0.1:9354\"\n",
         );
         assert_eq!(
             codes,
@@ -456,6 +488,10 @@ mod tests {
                 "unknown-value",
                 "unknown-value",
                 "unknown-value",
+                "unknown-field",
+                "out-of-range",
+                "wrong-type",
+                "wrong-type",
                 "not-served"
             ]
         );

@@ -4,6 +4,8 @@
 
 use crate::policy::Policy;
 use crate::policy::attempt::Attempt;
+use crate::policy::decide::Decision;
+use crate::policy::facts::Facts;
 use crate::policy::record::Record;
 use crate::policy::rule::Delay;
 use std::sync::Arc;
@@ -17,6 +19,6 @@ pub trait Environment {
     /// How many seconds a message that is deferred for `delay` at the most has been tried; from this moment on, if
     /// it is new. `delay` where nobody can tell: when in doubt it is accepted. Must not block.
     fn waited(&self, attempt: Option<Attempt>, delay: Delay, now: jiff::Timestamp) -> u32;
-    /// Takes the record of a decision. Must not block.
-    fn record(&self, record: &Record<'_>);
+    /// Takes a decision, what it was made of, and its record. Must not block.
+    fn record(&self, facts: &Facts<'_>, decision: &Decision<'_>, record: &Record<'_>);
 }

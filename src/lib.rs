@@ -3,8 +3,8 @@
 //! The map of the crate. Dependencies point one way; `tests/architecture.rs` holds it to that.
 //!
 //! ```text
-//! main → cli → service → {milter, outbound, reload} → daemon_file → {telemetry, listener, policy_file, sendmail, snapshot}
-//!                                                                             → {policy, diagnostics}
+//! main → cli → service → {milter, outbound, reload} → daemon_file
+//!      → {telemetry, listener, policy_file, sendmail, snapshot, evidence} → {policy, diagnostics}
 //! ```
 
 pub mod cli;

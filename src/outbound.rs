@@ -118,7 +118,8 @@ impl Asking {
             decision = decide(&policy, &facts, envelope, day);
         }
         if let Some(envelope) = self.settled(&policy, request, &decision, envelope) {
-            environment.record(&Record::new(now, &facts, envelope, &decision, policy.fingerprint()));
+            let record = Record::new(now, &facts, envelope, &decision, policy.fingerprint());
+            environment.record(&facts, &decision, &record);
         }
         decision.reply.as_ref().map_or(Answer::NotFound, Answer::Refuse).write(out);
     }

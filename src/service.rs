@@ -5,11 +5,15 @@
 
 use crate::daemon_file::{DaemonFile, Sockets};
 use crate::environment::Environment;
+use crate::evidence::Observed;
+use crate::evidence::writer::{self, Evidence};
 use crate::listener::{self, BindError, ConnectionError, Listener, Shared, Stream};
 use crate::milter;
 use crate::outbound;
 use crate::policy::Policy;
 use crate::policy::attempt::Attempt;
+use crate::policy::decide::Decision;
+use crate::policy::facts::Facts;
 use crate::policy::record::Record;
 use crate::policy::rule::Delay;
 use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
@@ -51,6 +55,7 @@ struct Answering {
     snapshots: Arc<SnapshotCell>,
     decisions: Arc<Decisions>,
     waiting: Waiting,
+    evidence: Option<Evidence>,
 }
 
 impl Environment for Answering {
@@ -66,8 +71,11 @@ impl Environment for Answering {
         self.waiting.waited(attempt, delay, now)
     }
 
-    fn record(&self, record: &Record<'_>) {
+    fn record(&self, facts: &Facts<'_>, decision: &Decision<'_>, record: &Record<'_>) {
         self.decisions.write(record);
+        if let (Some(evidence), Some(at)) = (&self.evidence, record.ts) {
+            evidence.take(Observed::of(facts, decision, at));
+        }
     }
 }
 
@@ -220,8 +228,18 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
     };
     let keeper = Keeper::start(&daemon.state, jiff::Timestamp::now())
         .map_err(|error| StartError::Set("the thread that keeps waits", error))?;
-    let decisions = Arc::clone(&outputs.decisions);
-    let answering = Arc::new(Answering { snapshots, decisions, waiting: keeper.waiting() });
+    let in_force = Arc::clone(&snapshots);
+    let evidence = daemon
+        .evidence
+        .map(|settings| writer::Writer::start(&daemon.state, settings, move || in_force.load()))
+        .transpose()
+        .map_err(|error| StartError::Set("the thread that keeps evidence", error))?;
+    let answering = Arc::new(Answering {
+        snapshots,
+        decisions: Arc::clone(&outputs.decisions),
+        waiting: keeper.waiting(),
+        evidence: evidence.as_ref().map(|writer| writer.evidence().clone()),
+    });
     let result = runtime.block_on(async {
         let listeners = Listeners { milter: bind(&daemon.milter)?, outbound: bind(&daemon.outbound)? };
         let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, targets)
@@ -233,6 +251,9 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
     // Connections that outlasted the drain are cut here.
     runtime.shutdown_timeout(Duration::from_secs(1));
     keeper.stop();
+    if let Some(evidence) = evidence {
+        evidence.close();
+    }
     result
 }
 

@@ -67,6 +67,9 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
         ("output", 1),
         ("decisions", 1),
         ("dir", 1),
+        ("enabled", 1),
+        ("keep-days", 1),
+        ("max-peers", 1),
     ] {
         let found = all.lines().filter(|line| line.starts_with(&format!("{setting} = "))).count();
         assert_eq!(found, count, "{setting}");

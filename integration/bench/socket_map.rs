@@ -15,8 +15,12 @@
 #![allow(missing_docs, clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
 use encr_milter::environment::Environment;
+use encr_milter::evidence::Observed;
+use encr_milter::evidence::writer::{Evidence, Settings, Writer};
 use encr_milter::outbound;
 use encr_milter::policy::attempt::Attempt;
+use encr_milter::policy::decide::Decision;
+use encr_milter::policy::facts::Facts;
 use encr_milter::policy::record::Record;
 use encr_milter::policy::rule::Delay;
 use encr_milter::policy::{Day, Policy};
@@ -38,6 +42,7 @@ const TURNS: usize = 3;
 struct World {
     policy: Arc<Policy>,
     written: AtomicU64,
+    evidence: Evidence,
 }
 
 impl Environment for World {
@@ -49,21 +54,26 @@ impl Environment for World {
         jiff::Timestamp::now()
     }
 
-    /// Serialised, as the daemon does it on the answering thread.
     fn waited(&self, _: Option<Attempt>, _: Delay, _: jiff::Timestamp) -> u32 {
         0
     }
 
-    fn record(&self, record: &Record<'_>) {
+    /// Serialised, and handed to the evidence's writer, as the daemon does it on the answering thread.
+    fn record(&self, facts: &Facts<'_>, decision: &Decision<'_>, record: &Record<'_>) {
         let mut line = Vec::with_capacity(512);
         record.write_json(&mut line).unwrap();
         self.written.fetch_add(line.len() as u64, Ordering::Relaxed);
+        self.evidence.take(Observed::of(facts, decision, record.ts.unwrap()));
     }
 }
 
 fn main() {
     let folder = tempfile::tempdir().unwrap();
-    let world = Arc::new(World { policy: Arc::new(policy(folder.path())), written: AtomicU64::new(0) });
+    let policy = Arc::new(policy(folder.path()));
+    let in_force = Arc::clone(&policy);
+    let writer = Writer::start(folder.path(), Settings::default(), move || Arc::clone(&in_force)).unwrap();
+    let evidence = writer.evidence().clone();
+    let world = Arc::new(World { policy, written: AtomicU64::new(0), evidence });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let (ours, bare) = (folder.path().join("ours.sock"), folder.path().join("bare.sock"));
     {
@@ -100,6 +110,10 @@ fn main() {
         println!("{connections:>12} {ours:>14} {bare:>14} {ratio:>7.2}");
     }
     println!("bytes of records: {}", world.written.load(Ordering::Relaxed));
+    let counters = world.evidence.counters();
+    writer.close();
+    let (before, after) = (counters, world.evidence.counters());
+    println!("evidence: {before:?}, and at the end {after:?}");
 }
 
 /// A policy of many servers, half of which are asked about.

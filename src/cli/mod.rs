@@ -4,6 +4,7 @@ mod access;
 mod change;
 mod check;
 mod demote;
+mod evidence;
 mod explain;
 mod file;
 mod installation;
@@ -60,6 +61,7 @@ enum Command {
     Access(access::Arguments),
     Promote(promote::Arguments),
     Demote(demote::Arguments),
+    Evidence(evidence::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -79,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Access(arguments) => access::run(&arguments),
         Command::Promote(arguments) => promote::run(&arguments),
         Command::Demote(arguments) => demote::run(&arguments),
+        Command::Evidence(arguments) => evidence::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

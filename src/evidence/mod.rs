@@ -10,6 +10,7 @@ pub mod observed;
 pub mod ripeness;
 pub mod rollup;
 pub mod store;
+pub mod writer;
 
 pub use observed::Observed;
 pub use rollup::Rollup;

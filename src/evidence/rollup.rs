@@ -10,7 +10,7 @@
 
 use super::observed::{HeldRule, Observed};
 use crate::policy::decide::Fared;
-use crate::policy::domain::Normalised;
+use crate::policy::domain::{Normalised, registrable};
 use crate::policy::network::neighbourhood;
 use crate::policy::rule::{Mode, Side};
 use crate::policy::{Day, Policy};
@@ -76,7 +76,7 @@ impl KnownBy {
         }
     }
 
-    fn of(held: &HeldRule) -> Self {
+    fn of(held: HeldRule) -> Self {
         match held.side {
             _ if !held.specific => Self::Nothing,
             Side::Client | Side::Server => Self::Host,
@@ -236,12 +236,13 @@ pub struct Bucket<P: Ord, R: Eq + Hash> {
     peers: BTreeMap<Rank<P>, HashMap<R, Counts>>,
     /// Never evicted: one for each of [`KnownBy`].
     others: BTreeMap<P, HashMap<R, Counts>>,
+    rows: usize,
 }
 
 impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
     /// An empty one.
     pub fn new(max_peers: usize) -> Self {
-        Self { max_peers, peers: BTreeMap::new(), others: BTreeMap::new() }
+        Self { max_peers, peers: BTreeMap::new(), others: BTreeMap::new(), rows: 0 }
     }
 
     /// How many peers are kept apart.
@@ -264,31 +265,23 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
 
     /// How many rows there are.
     pub fn len(&self) -> usize {
-        self.peers.values().chain(self.others.values()).map(HashMap::len).sum()
+        self.rows
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.peers.is_empty() && self.others.is_empty()
+        self.rows == 0
     }
 
     /// Counts for a peer, or for the others.
     pub fn add(&mut self, peer: P, row: R, counts: Counts) {
         if peer == P::others(peer.known_by()) {
-            count(self.others.entry(peer).or_default(), row, counts);
+            self.rows += usize::from(count(self.others.entry(peer).or_default(), row, counts));
             return;
         }
-        let rank = Rank::of(peer);
-        let full = self.peers.len() >= self.max_peers;
-        match self.peers.entry(rank) {
-            Entry::Occupied(mut rows) => count(rows.get_mut(), row, counts),
-            Entry::Vacant(place) => {
-                count(place.insert(HashMap::new()), row, counts);
-                if full {
-                    self.evict();
-                }
-            }
-        }
+        let rows = self.peers.entry(Rank::of(peer)).or_default();
+        self.rows += usize::from(count(rows, row, counts));
+        self.evict();
     }
 
     /// Adds all of another to it. The smaller bound holds.
@@ -307,16 +300,20 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
     fn evict(&mut self) {
         while self.peers.len() > self.max_peers {
             let Some((rank, rows)) = self.peers.pop_last() else { return };
+            self.rows -= rows.len();
             let others = self.others.entry(P::others(rank.0)).or_default();
             for (row, counts) in rows {
-                count(others, row, counts);
+                self.rows += usize::from(count(others, row, counts));
             }
         }
     }
 }
 
-fn count<R: Eq + Hash>(rows: &mut HashMap<R, Counts>, row: R, counts: Counts) {
+/// Whether the row is new.
+fn count<R: Eq + Hash>(rows: &mut HashMap<R, Counts>, row: R, counts: Counts) -> bool {
+    let before = rows.len();
     rows.entry(row).and_modify(|known| known.add(counts)).or_insert(counts);
+    rows.len() > before
 }
 
 /// Counts of decisions: by day and peer, and by month and host.
@@ -352,7 +349,8 @@ impl Rollup {
     pub fn observe(&mut self, observed: &Observed) {
         self.decisions += 1;
         let counts = Counts::one(observed.at);
-        let known_by = observed.held.iter().flatten().map(KnownBy::of).min().unwrap_or(KnownBy::Nothing);
+        let known_by =
+            observed.held.iter().flatten().copied().map(KnownBy::of).min().unwrap_or(KnownBy::Nothing);
         // Of a person who has authenticated, neither provider nor address is kept.
         let name = Some(observed.name()).filter(|_| !observed.authenticated).and_then(Normalised::of);
         let name =
@@ -512,11 +510,6 @@ fn fared_word(fared: Fared) -> &'static str {
 /// Whether a name is one that a host can have: what else a DNS server tells is no name to count under.
 fn is_host_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-}
-
-/// What of a host's name somebody registered, by the public suffix list; all of it, where that is a suffix itself.
-pub fn registrable(name: &str) -> &str {
-    psl::domain_str(name).unwrap_or(name)
 }
 
 fn host_of(peer: &Peer, name: &str, address: Option<IpAddr>) -> Host {

@@ -146,7 +146,8 @@ impl Transaction {
         if !is_settled(&decision) {
             return Judged::Open(decision.disposition);
         }
-        environment.record(&Record::new(now, &facts, envelope, &decision, self.policy.fingerprint()));
+        let record = Record::new(now, &facts, envelope, &decision, self.policy.fingerprint());
+        environment.record(&facts, &decision, &record);
         decision.reply.map_or(Judged::Settled, Judged::Refused)
     }
 }

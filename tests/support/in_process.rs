@@ -10,6 +10,8 @@ use encr_milter::listener::{Address, Drain, Listener, Ownership, serve, shared};
 use encr_milter::milter::connection;
 use encr_milter::policy::Policy;
 use encr_milter::policy::attempt::Attempt;
+use encr_milter::policy::decide::Decision;
+use encr_milter::policy::facts::Facts;
 use encr_milter::policy::record::Record;
 use encr_milter::policy::rule::Delay;
 use serde_json::Value;
@@ -40,7 +42,7 @@ impl Environment for World {
         0
     }
 
-    fn record(&self, record: &Record<'_>) {
+    fn record(&self, _: &Facts<'_>, _: &Decision<'_>, record: &Record<'_>) {
         let mut line = Vec::new();
         record.write_json(&mut line).unwrap();
         self.records.lock().unwrap().push(serde_json::from_slice(&line).unwrap());

@@ -80,14 +80,18 @@ impl Store {
         if !path.exists() {
             return Err(StoreError::Missing(path.to_path_buf()));
         }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // For writing where that is allowed, though nothing is written: who may not write cannot take away again what
+        // SQLite lays beside the file.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let opened = Self::connect(path, path.into(), flags).and_then(Self::known);
         let in_use = beside(path).iter().any(|beside| beside.exists());
         match opened {
-            // Where nobody writes to it, SQLite would make files beside it, and the folder may not be ours.
+            // Nobody writes to it, and we may lay nothing beside it.
             Err(StoreError::CannotOpen { .. } | StoreError::NotWritable { .. }) if !in_use => {
-                let uri = immutable_uri(path);
-                Self::connect(path, uri, flags | OpenFlags::SQLITE_OPEN_URI).and_then(Self::known)
+                let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+                    | OpenFlags::SQLITE_OPEN_NO_MUTEX
+                    | OpenFlags::SQLITE_OPEN_URI;
+                Self::connect(path, immutable_uri(path), flags).and_then(Self::known)
             }
             opened => opened,
         }
@@ -149,7 +153,11 @@ impl Store {
     /// A store that can be asked as it is.
     fn known(self) -> Result<Self, StoreError> {
         match self.version()? {
-            version if version == MIGRATIONS.len() => Ok(self),
+            version if version == MIGRATIONS.len() => {
+                let read_only = self.connection.pragma_update(None, "query_only", true);
+                read_only.map_err(|error| self.error(error))?;
+                Ok(self)
+            }
             0 => Err(StoreError::Empty(self.path)),
             found => Err(StoreError::Older { path: self.path, found, known: MIGRATIONS.len() }),
         }
@@ -258,6 +266,12 @@ impl Store {
             vacuum().map_err(|error| self.error(error))?;
         }
         Ok(pruned)
+    }
+
+    /// Closes it, so that all is in the one file.
+    pub fn close(self) -> Result<(), StoreError> {
+        let Self { connection, path } = self;
+        connection.close().map_err(|(_, error)| StoreError::of(error, &path))
     }
 
     /// What is in it.

@@ -1,0 +1,368 @@
+//! The daemon's evidence: a queue, and a thread that counts what comes out of it and writes it in batches.
+//!
+//! Promises: [`Evidence::take`] never waits. A full queue, or a file that cannot be written for so long that memory
+//! is spent, costs evidence: counted, and said in the log. While the file is locked, its disk full or its folder
+//! missing, counts are kept in memory and writing is tried again; a damaged file is moved aside and a new one begun.
+//! Everything that was taken is written before [`Writer::close`] returns, or counted as lost.
+
+use super::store::{FILE_NAME, beside};
+use super::{Observed, Rollup, Store, StoreError};
+use crate::policy::{Day, Fingerprint, Policy};
+use std::error::Error;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// Decisions that may wait to be counted: half a second of a very busy site, and some 5 MB.
+const QUEUE: usize = 16 * 1024;
+/// How often counts are written.
+const EVERY: Duration = Duration::from_secs(5);
+/// How soon it is tried again where that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How long a batch waits for somebody else's lock: the queue fills meanwhile.
+const LOCKED: Duration = Duration::from_millis(100);
+/// Rows that are kept in memory while they cannot be written: some 40 MB.
+const MOST_ROWS: usize = 100_000;
+/// How often it is said that something was lost.
+const SAY_LOSSES: Duration = Duration::from_secs(10);
+/// How long `close` tries to write.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// What every SQLite file begins with.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// What the daemon's file says of evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// For how many days it is kept.
+    pub keep_days: u32,
+    /// How many peers of a day, and hosts of a month, are kept apart.
+    pub max_peers: usize,
+}
+
+impl Default for Settings {
+    /// Half a year, so that what happens once in a quarter has been seen twice; and some 10 MB a month at the most
+    /// of a site that knows as many peers.
+    fn default() -> Self {
+        Self { keep_days: 180, max_peers: 5000 }
+    }
+}
+
+/// How it goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Decisions that are in the file.
+    pub written: u64,
+    /// Decisions that were lost for a full queue.
+    pub queue_full: u64,
+    /// Decisions that were lost for a file that could not be written.
+    pub not_written: u64,
+    /// Batches that were written.
+    pub batches: u64,
+    /// Batches that could not be written, each time it was tried.
+    pub failures: u64,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    written: AtomicU64,
+    queue_full: AtomicU64,
+    not_written: AtomicU64,
+    batches: AtomicU64,
+    failures: AtomicU64,
+}
+
+enum Message {
+    Observed(Observed),
+    Close,
+}
+
+/// The way to the evidence. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Evidence {
+    queue: SyncSender<Message>,
+    state: Arc<State>,
+}
+
+/// The thread that writes.
+#[derive(Debug)]
+pub struct Writer {
+    evidence: Evidence,
+    thread: JoinHandle<()>,
+}
+
+impl Evidence {
+    /// Takes a decision. Never waits.
+    pub fn take(&self, observed: Observed) {
+        if self.queue.try_send(Message::Observed(observed)).is_err() {
+            self.state.queue_full.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How it goes.
+    pub fn counters(&self) -> Counters {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Counters {
+            written: get(&self.state.written),
+            queue_full: get(&self.state.queue_full),
+            not_written: get(&self.state.not_written),
+            batches: get(&self.state.batches),
+            failures: get(&self.state.failures),
+        }
+    }
+}
+
+impl Writer {
+    /// Starts a writer to the file in the state folder. What is wrong with that is told in the log, and tried again.
+    /// `policy` gives the policy in force, whose modes are noted day by day.
+    pub fn start(
+        state_folder: &Path,
+        settings: Settings,
+        policy: impl Fn() -> Arc<Policy> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (queue, messages) = sync_channel(QUEUE);
+        let state = Arc::new(State::default());
+        let evidence = Evidence { queue, state: Arc::clone(&state) };
+        let worker = Worker {
+            path: state_folder.join(FILE_NAME),
+            settings,
+            policy: Box::new(policy),
+            file: None,
+            rollup: Rollup::new(settings.max_peers),
+            pruned: None,
+            failing: None,
+            said: (0, 0),
+            said_at: None,
+            state,
+        };
+        let thread =
+            std::thread::Builder::new().name("evidence".into()).spawn(move || worker.run(&messages))?;
+        Ok(Self { evidence, thread })
+    }
+
+    /// The way to it.
+    pub fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Writes what was taken, and ends. Gives up on a file that is locked for long, and says so in the log.
+    pub fn close(self) {
+        // A queue that is full is being emptied.
+        let _ = self.evidence.queue.send(Message::Close);
+        // A panic in it has been printed already.
+        let _ = self.thread.join();
+    }
+}
+
+/// What tells that a file is still the one that was opened.
+type Identity = (u64, u64);
+
+struct Open {
+    store: Store,
+    identity: Identity,
+    /// What was noted last of what is in force.
+    stood: Option<(Day, Fingerprint)>,
+}
+
+struct Worker {
+    path: PathBuf,
+    settings: Settings,
+    policy: Box<dyn Fn() -> Arc<Policy> + Send>,
+    file: Option<Open>,
+    /// What is not written yet.
+    rollup: Rollup,
+    pruned: Option<Day>,
+    /// What was said of a failure that lasts.
+    failing: Option<String>,
+    /// Losses of which it was said, and when.
+    said: (u64, u64),
+    said_at: Option<Instant>,
+    state: Arc<State>,
+}
+
+impl Worker {
+    fn run(mut self, messages: &Receiver<Message>) {
+        // At once, so that it is known from the start on whether evidence is kept.
+        let mut due = Instant::now();
+        loop {
+            match messages.recv_timeout(due.saturating_duration_since(Instant::now())) {
+                Ok(Message::Observed(observed)) => self.count(&observed),
+                Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => return self.close(),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if due <= Instant::now() {
+                let written = self.flush();
+                self.say_losses(false);
+                due = Instant::now() + if written { EVERY } else { AGAIN };
+            }
+        }
+    }
+
+    fn count(&mut self, observed: &Observed) {
+        if self.rollup.len() < MOST_ROWS {
+            self.rollup.observe(observed);
+        } else {
+            self.state.not_written.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn close(mut self) {
+        let end = Instant::now() + CLOSE_WITHIN;
+        while !self.flush() {
+            if Instant::now() >= end {
+                self.state.not_written.fetch_add(self.rollup.decisions(), Ordering::Relaxed);
+                break;
+            }
+            std::thread::sleep(LOCKED);
+        }
+        self.say_losses(true);
+    }
+
+    /// Writes what is not written yet. Whether that worked; where not, all is kept.
+    fn flush(&mut self) -> bool {
+        let mut written = self.write();
+        if let Err(error @ StoreError::Damaged { .. }) = &written {
+            self.move_aside(error);
+            written = self.write();
+        }
+        match written {
+            Ok(()) => {
+                let done = std::mem::replace(&mut self.rollup, Rollup::new(self.settings.max_peers));
+                self.state.written.fetch_add(done.decisions(), Ordering::Relaxed);
+                self.state.batches.fetch_add(u64::from(!done.is_empty()), Ordering::Relaxed);
+                if self.failing.take().is_some() {
+                    tracing::info!(file = %self.path.display(), "evidence is written again");
+                }
+                true
+            }
+            Err(error) => {
+                self.failed(&error);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        let today = Day::of_unix_seconds(jiff::Timestamp::now().as_second());
+        let file = self.open()?;
+        let mut stood = file.stood.take();
+        let policy = (self.policy)();
+        let standing = (today, policy.fingerprint().clone());
+        if stood.as_ref() != Some(&standing) {
+            self.rollup.stand(&policy, today);
+            stood = Some(standing);
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if !self.rollup.is_empty() {
+            file.store.add(&self.rollup)?;
+        }
+        file.stood = stood;
+        if self.pruned != Some(today) {
+            let rows = file.store.prune(today, self.settings.keep_days)?;
+            if rows > 0 {
+                tracing::info!(rows, keep_days = self.settings.keep_days, "old evidence is forgotten");
+            }
+            self.pruned = Some(today);
+        }
+        Ok(())
+    }
+
+    /// The file that lies there now, opened.
+    fn open(&mut self) -> Result<&mut Open, StoreError> {
+        let now = identity(&self.path);
+        if let Some(open) = &self.file
+            && now != Some(open.identity)
+        {
+            tracing::warn!(
+                file = %self.path.display(),
+                "the evidence's file is gone: what was in it is lost, unless it was moved; a new one is begun"
+            );
+            self.file = None;
+        }
+        if now.is_some() && self.file.is_some() && !begins_as_a_database(&self.path) {
+            // SQLite would go by what it has in memory for a while.
+            self.file = None;
+        }
+        match &mut self.file {
+            Some(open) => Ok(open),
+            none => {
+                if let Some(folder) = self.path.parent() {
+                    // Where that fails, opening says why.
+                    let _ = fs::create_dir_all(folder);
+                }
+                let store = Store::open(&self.path)?;
+                store.wait_for_lock(LOCKED)?;
+                // It may be gone again; then the next batch sees another one there.
+                let identity = identity(&self.path).unwrap_or_default();
+                Ok(none.insert(Open { store, identity, stood: None }))
+            }
+        }
+    }
+
+    /// Moves a damaged file away, for whoever wants to see what can be saved of it.
+    fn move_aside(&mut self, error: &StoreError) {
+        self.state.failures.fetch_add(1, Ordering::Relaxed);
+        // Closed first: SQLite deletes by name what it has beside the file.
+        self.file = None;
+        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
+        let aside = self.path.with_file_name(format!("{FILE_NAME}.corrupt-{stamp}"));
+        let moved = fs::rename(&self.path, &aside);
+        for (from, to) in beside(&self.path).iter().zip(beside(&aside)) {
+            // Mostly they are not there; one that stays belongs to no file, and SQLite deletes it.
+            let _ = fs::rename(from, to);
+        }
+        tracing::error!(
+            error = error as &dyn Error, moved_to = %aside.display(), moved = moved.is_ok(),
+            "the evidence's file is damaged: it is moved aside, and a new one is begun"
+        );
+    }
+
+    fn failed(&mut self, error: &StoreError) {
+        self.state.failures.fetch_add(1, Ordering::Relaxed);
+        if !matches!(error, StoreError::Locked { .. } | StoreError::Full { .. }) {
+            // Whatever it is, a file that is opened anew may be free of it.
+            self.file = None;
+        }
+        let said = error.to_string();
+        if self.failing.as_ref() != Some(&said) {
+            tracing::error!(
+                error = error as &dyn Error,
+                "cannot write evidence: it is kept in memory, as much as there is room for, and tried again"
+            );
+            self.failing = Some(said);
+        }
+    }
+
+    fn say_losses(&mut self, closing: bool) {
+        let lost = {
+            let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            (get(&self.state.queue_full), get(&self.state.not_written))
+        };
+        if lost == self.said || (!closing && self.said_at.is_some_and(|at| at.elapsed() < SAY_LOSSES)) {
+            return;
+        }
+        tracing::warn!(
+            output = "evidence",
+            queue_full = lost.0 - self.said.0,
+            not_written = lost.1 - self.said.1,
+            "decisions were lost to the evidence"
+        );
+        self.said = lost;
+        self.said_at = Some(Instant::now());
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
+
+fn begins_as_a_database(path: &Path) -> bool {
+    let mut begin = [0; MAGIC.len()];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    read.is_ok() && begin == *MAGIC
+}
