@@ -79,10 +79,11 @@ pub(crate) fn promotion(rig: &Rig) -> Result<()> {
 
     command(&["demote", "partner", "--to", "observe"], &[])?;
     wait::until("the rule to be observed", || message(WEAK).ok().filter(|reply| reply.starts_with("250")))?;
-    let shut = wait::until("the failure to be evidence", || {
-        let said = command(&["promote", "partner", "--to", "enforce"], &[1]).ok()?;
-        said.contains("encryption too weak 128 less than 256").then_some(said)
+    wait::until("the failure to be evidence", || {
+        let said = command(&["promote", "--check", "--all"], &[]).ok()?;
+        said.contains("encryption too weak 128 less than 256").then_some(())
     })?;
+    let shut = command(&["promote", "partner", "--to", "enforce"], &[1])?;
     expect("promote", &shut, "rule `partner` is not made enforce: nothing is written")?;
     expect("the policy", &fs::read_to_string(&policy).map_err(|e| e.to_string())?, POLICY)
 }
