@@ -74,6 +74,12 @@ fn dump(store: &Store) -> Vec<String> {
     all
 }
 
+fn stored(rollup: &Rollup) -> Store {
+    let mut store = Store::memory().unwrap();
+    store.add(rollup).unwrap();
+    store
+}
+
 fn number(store: &Store, sql: &str) -> i64 {
     store.connection().query_row(sql, [], |row| row.get(0)).unwrap()
 }
@@ -121,9 +127,7 @@ proptest! {
             left
         }).unwrap();
         prop_assert_eq!(&store.rollup().unwrap(), &whole);
-        let mut at_once = Store::memory().unwrap();
-        at_once.add(&whole).unwrap();
-        prop_assert_eq!(dump(&store), dump(&at_once));
+        prop_assert_eq!(dump(&store), dump(&stored(&whole)));
 
         // Nothing is lost, and the bound holds.
         let decisions = number(&store, "SELECT sum(count) FROM evidence WHERE decided = 1");
@@ -156,7 +160,7 @@ proptest! {
         first.merge_from(&second).unwrap();
         left.merge(right);
         prop_assert_eq!(&left, &whole);
-        prop_assert_eq!(&first.rollup().unwrap(), &whole);
+        prop_assert_eq!(dump(&first), dump(&stored(&whole)));
     }
 
     /// A file and memory are bounded alike.
@@ -167,6 +171,7 @@ proptest! {
         for one in &all {
             store.add(&rollup(cap, [one])).unwrap();
         }
+        prop_assert_eq!(dump(&store), dump(&stored(&whole)));
         prop_assert_eq!(store.rollup().unwrap(), whole);
     }
 }
@@ -176,8 +181,7 @@ fn rows(record: &str) -> Vec<String> {
     let record: Record<'_> = serde_json::from_str(record).unwrap();
     let mut rollup = Rollup::new(100);
     rollup.observe(&Observed::of_record(&record).unwrap());
-    let mut store = Store::memory().unwrap();
-    store.add(&rollup).unwrap();
+    let store = stored(&rollup);
     let sql = "SELECT concat_ws(' ', decided, known_by, side, rule, key, verdict, disposition, 'o=' || observe, \
                's=' || soft_fail, 'e=' || enforce) FROM evidence ORDER BY decided DESC, rule";
     let mut statement = store.connection().prepare(sql).unwrap();

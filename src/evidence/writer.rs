@@ -31,6 +31,8 @@ const LOCKED: Duration = Duration::from_millis(100);
 const MOST_ROWS: usize = 100_000;
 /// How often it is said that something was lost.
 const SAY_LOSSES: Duration = Duration::from_secs(10);
+/// How soon a file that is damaged again is moved aside again.
+const MOVE_AGAIN: Duration = Duration::from_mins(10);
 /// How long `close` tries to write.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// What every SQLite file begins with.
@@ -166,6 +168,7 @@ struct Worker {
     /// What is noted already, in the file or to be written, of what is in force.
     stood: Option<(Day, Fingerprint)>,
     pruned: Option<Day>,
+    moved_at: Option<Instant>,
     /// What was said of a failure that lasts.
     failing: Option<String>,
     /// Losses of which it was said, and when.
@@ -189,6 +192,7 @@ impl Worker {
             rollup: Rollup::new(settings.max_peers),
             stood: None,
             pruned: None,
+            moved_at: None,
             failing: None,
             said: (0, 0),
             said_at: None,
@@ -236,8 +240,9 @@ impl Worker {
     /// Writes what is not written yet. Whether that worked; where not, all is kept.
     fn flush(&mut self) -> bool {
         let mut written = self.write();
-        if let Err(error @ StoreError::Damaged { .. }) = &written {
-            self.move_aside(error);
+        if let Err(error @ StoreError::Damaged { .. }) = &written
+            && self.move_aside(error)
+        {
             written = self.write();
         }
         match written {
@@ -310,22 +315,30 @@ impl Worker {
         Ok(())
     }
 
-    /// Moves a damaged file away, for whoever wants to see what can be saved of it.
-    fn move_aside(&mut self, error: &StoreError) {
-        self.state.failures.fetch_add(1, Ordering::Relaxed);
+    /// Moves a damaged file away, for whoever wants to see what can be saved of it. Whether that was done.
+    fn move_aside(&mut self, error: &StoreError) -> bool {
         // Closed first: SQLite deletes by name what it has beside the file.
         self.file = None;
+        // A disk that damages one file after the other is not to be filled with them.
+        if self.moved_at.is_some_and(|at| at.elapsed() < MOVE_AGAIN) {
+            return false;
+        }
         let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         let aside = self.path.with_file_name(format!("{FILE_NAME}.corrupt-{stamp}"));
-        let moved = fs::rename(&self.path, &aside);
+        if fs::rename(&self.path, &aside).is_err() {
+            return false;
+        }
         for (from, to) in beside(&self.path).iter().zip(beside(&aside)) {
             // Mostly they are not there; one that stays belongs to no file, and SQLite deletes it.
             let _ = fs::rename(from, to);
         }
+        self.moved_at = Some(Instant::now());
+        self.state.failures.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
-            error = error as &dyn Error, moved_to = %aside.display(), moved = moved.is_ok(),
+            error = error as &dyn Error, moved_to = %aside.display(),
             "the evidence's file is damaged: it is moved aside, and a new one is begun"
         );
+        true
     }
 
     fn failed(&mut self, error: &StoreError) {

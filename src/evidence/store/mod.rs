@@ -82,7 +82,8 @@ impl Store {
 
     /// Opens a store that is there, to read. Works while the daemon writes.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
+        // Where it cannot even be told, opening says why.
+        if matches!(path.try_exists(), Ok(false)) {
             return Err(StoreError::Missing(path.to_path_buf()));
         }
         // For writing where that is allowed, though nothing is written: who may not write cannot take away again what

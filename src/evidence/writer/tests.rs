@@ -46,15 +46,40 @@ fn a_full_queue_holds_nobody_up_and_is_counted() {
     assert_eq!(evidence.counters().queue_full, 101);
 }
 
+/// A writer whose thread is ours.
+fn worker(path: PathBuf, settings: Settings) -> Worker {
+    let policy = Box::new(|| Arc::new(Policy::default()));
+    Worker::new(path, settings, policy, Arc::new(State::default()))
+}
+
+#[test]
+fn a_disk_that_damages_every_file_is_not_filled_with_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let mut worker = worker(path.clone(), Settings::default());
+    for round in 0..3u64 {
+        // Closed: what is only in the WAL would mend it.
+        worker.file = None;
+        fs::write(&path, [0x5a; 9000]).unwrap();
+        worker.count(&observed(1));
+        // The first is moved aside; then evidence is kept in memory.
+        assert_eq!(worker.flush(), round == 0);
+        assert_eq!(worker.rollup.decisions(), round);
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2);
+    fs::remove_file(&path).unwrap();
+    assert!(worker.flush());
+    assert_eq!(Store::open_read_only(&path).unwrap().stats().unwrap().decisions, 2);
+}
+
 #[test]
 fn what_cannot_be_written_is_kept_up_to_a_bound() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("taken").join(FILE_NAME);
     fs::write(folder.path().join("taken"), "").unwrap();
     let settings = Settings { max_peers: 1_000_000, ..Settings::default() };
-    let state = Arc::new(State::default());
-    let policy = Box::new(|| Arc::new(Policy::default()));
-    let mut worker = Worker::new(path.clone(), settings, policy, Arc::clone(&state));
+    let mut worker = worker(path.clone(), settings);
+    let state = Arc::clone(&worker.state);
     // Two rows each: its network's, and its own.
     let (room, more) = (MOST_ROWS / 2, 500);
     for n in 0..room + more {
