@@ -258,7 +258,7 @@ fn a_file_that_is_locked_under_load_costs_nothing() {
         sent += send(&daemon, 500);
         daemon.log().contains(CANNOT).then_some(())
     });
-    sent += send(&daemon, 10_000);
+    sent += send(&daemon, 8_500);
     let log = daemon.log();
     assert!(log.contains("evidence.db: another process holds it locked"), "{log}");
     assert_eq!(log.matches(CANNOT).count(), 1, "once is enough: {log}");
