@@ -9,6 +9,7 @@
 )]
 
 mod access_live;
+mod evidence;
 mod outbound;
 mod promotion;
 mod promptness;
@@ -70,6 +71,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
     of_rust.push(("report-page".to_owned(), Box::new(report::pages)));
     of_rust.push(("promotion".to_owned(), Box::new(promotion::promotion)));
+    of_rust.push(("evidence-full-disk".to_owned(), Box::new(evidence::full_disk)));
     of_rust.push(("access-map-live".to_owned(), Box::new(access_live::same_outcomes)));
     of_rust.push(("rulesets-odd".to_owned(), Box::new(rulesets::odd_rules)));
     of_rust.push(("rulesets-client".to_owned(), Box::new(rulesets::client)));

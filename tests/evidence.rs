@@ -9,6 +9,8 @@
 
 mod support;
 
+use encr_milter::evidence::{Observed, Rollup, Store};
+use encr_milter::policy::record::Record;
 use nix::sys::signal::Signal;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
@@ -128,6 +130,20 @@ fn stored(path: &Path) -> BTreeMap<String, u64> {
     rows.map(Result::unwrap).collect()
 }
 
+/// All that is counted of the rules that decided, but for modes that were met.
+fn what_decided(connection: &Connection) -> Vec<(String, u64)> {
+    let mut statement = connection
+        .prepare(
+            "SELECT concat_ws('|', day, direction, side, rule, key, domain, network, known_by, version, cipher,
+                              ifnull(bits, 'null'), verify, verdict, disposition, first, last, observe IS 'fail',
+                              soft_fail IS 'fail', enforce IS 'fail'), sum(count)
+             FROM evidence WHERE decided = 1 GROUP BY 1 ORDER BY 1",
+        )
+        .unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    rows.map(Result::unwrap).collect()
+}
+
 #[test]
 fn what_is_stored_is_what_was_decided() {
     let home = Home::new(POLICY);
@@ -164,6 +180,18 @@ fn what_is_stored_is_what_was_decided() {
     assert_eq!(stored(&path), counted(&decisions));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
     assert!(!home.path("state/evidence.db-wal").exists(), "all is in the one file");
+
+    // Records alone tell the same of the rule that decided, but for modes that were met beside one that was not.
+    let mut from_records = Rollup::new(5000);
+    let log = fs::read_to_string(home.path("decisions.jsonl")).unwrap();
+    for line in log.lines() {
+        let record: Record<'_> = serde_json::from_str(line).unwrap();
+        from_records.observe(&Observed::of_record(&record).unwrap());
+    }
+    let mut again = Store::memory().unwrap();
+    again.add(&from_records).unwrap();
+    assert_eq!(what_decided(again.connection()), what_decided(&open(&path).unwrap()));
+    assert_eq!(again.stats().unwrap().hosts, 2);
 
     // Rules that did not decide have their rows beside: all was held against `partner` and `from`.
     let held =
@@ -230,7 +258,7 @@ fn a_file_that_is_locked_under_load_costs_nothing() {
         sent += send(&daemon, 500);
         daemon.log().contains(CANNOT).then_some(())
     });
-    sent += send(&daemon, 10_000);
+    sent += send(&daemon, 8_500);
     let log = daemon.log();
     assert!(log.contains("evidence.db: another process holds it locked"), "{log}");
     assert_eq!(log.matches(CANNOT).count(), 1, "once is enough: {log}");

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 /// The longest text of a TLS session that is kept. OpenSSL's names have some 30 bytes.
 const MAX_TOLD: usize = 64;
-/// The longest name of a host that is looked at: more than the DNS allows.
+/// A longer name is none: the DNS allows 253 bytes.
 const MAX_NAME: usize = 256;
 
 /// One decision, as far as it is counted.
@@ -85,9 +85,9 @@ impl Texts {
     }
 }
 
-/// At most so many bytes, whole characters.
-fn cut(text: &str, most: usize) -> &str {
-    text.get(..text.floor_char_boundary(most)).unwrap_or_default()
+/// At most [`MAX_TOLD`] bytes, whole characters.
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(MAX_TOLD)).unwrap_or_default()
 }
 
 impl Observed {
@@ -154,9 +154,9 @@ impl Observed {
 
     fn begin(facts: &Facts<'_>, at: jiff::Timestamp, verdict: Verdict, disposition: Disposition) -> Self {
         let mut texts = Texts { all: String::with_capacity(192), ..Texts::default() };
-        texts.push(cut(facts.confirmed_name().unwrap_or_default(), MAX_NAME));
+        texts.push(facts.confirmed_name().filter(|name| name.len() <= MAX_NAME).unwrap_or_default());
         for told in [&facts.tls.version, &facts.tls.cipher, &facts.tls.verify] {
-            texts.push(cut(told.as_deref().unwrap_or_default(), MAX_TOLD));
+            texts.push(cut(told.as_deref().unwrap_or_default()));
         }
         Self {
             at: at.as_second(),

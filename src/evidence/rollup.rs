@@ -370,9 +370,8 @@ impl Rollup {
         // `2026-11` of `2026-11-22`.
         let month = day.rsplit_once('-').map_or(day.as_str(), |(month, _)| month).to_owned();
         let max_peers = self.max_peers;
-        // Whom nobody judges has no dossier.
-        if !observed.settled {
-            let host = host_of(&peer, name, address);
+        // Whom nobody judges, or knows, has no dossier.
+        if let Some(host) = host_of(&peer, name, address).filter(|_| !observed.settled) {
             let bucket = self.months.entry(month).or_insert_with(|| Bucket::new(max_peers));
             bucket.add(host, session.clone(), counts);
         }
@@ -512,12 +511,12 @@ fn is_host_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
 }
 
-fn host_of(peer: &Peer, name: &str, address: Option<IpAddr>) -> Host {
+fn host_of(peer: &Peer, name: &str, address: Option<IpAddr>) -> Option<Host> {
     let address = address.map(|address| address.to_string()).unwrap_or_default();
     let host = match name {
-        "" if address.is_empty() => String::new(),
+        "" if address.is_empty() => return None,
         "" => format!("[{address}]"),
         name => name.to_owned(),
     };
-    Host { known_by: peer.known_by, domain: peer.domain.clone(), host, address }
+    Some(Host { known_by: peer.known_by, domain: peer.domain.clone(), host, address })
 }

@@ -31,6 +31,8 @@ const LOCKED: Duration = Duration::from_millis(100);
 const MOST_ROWS: usize = 100_000;
 /// How often it is said that something was lost.
 const SAY_LOSSES: Duration = Duration::from_secs(10);
+/// How soon a file that is damaged again is moved aside again.
+const MOVE_AGAIN: Duration = Duration::from_mins(10);
 /// How long `close` tries to write.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// What every SQLite file begins with.
@@ -46,8 +48,8 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// Half a year, so that what happens once in a quarter has been seen twice; and some 10 MB a month at the most
-    /// of a site that knows as many peers.
+    /// Half a year, so that what happens once in a quarter has been seen twice; and a megabyte a day, or some more,
+    /// of a site that has as many peers.
     fn default() -> Self {
         Self { keep_days: 180, max_peers: 5000 }
     }
@@ -128,18 +130,7 @@ impl Writer {
         let (queue, messages) = sync_channel(QUEUE);
         let state = Arc::new(State::default());
         let evidence = Evidence { queue, state: Arc::clone(&state) };
-        let worker = Worker {
-            path: state_folder.join(FILE_NAME),
-            settings,
-            policy: Box::new(policy),
-            file: None,
-            rollup: Rollup::new(settings.max_peers),
-            pruned: None,
-            failing: None,
-            said: (0, 0),
-            said_at: None,
-            state,
-        };
+        let worker = Worker::new(state_folder.join(FILE_NAME), settings, Box::new(policy), state);
         let thread =
             std::thread::Builder::new().name("evidence".into()).spawn(move || worker.run(&messages))?;
         Ok(Self { evidence, thread })
@@ -165,8 +156,6 @@ type Identity = (u64, u64);
 struct Open {
     store: Store,
     identity: Identity,
-    /// What was noted last of what is in force.
-    stood: Option<(Day, Fingerprint)>,
 }
 
 struct Worker {
@@ -176,7 +165,10 @@ struct Worker {
     file: Option<Open>,
     /// What is not written yet.
     rollup: Rollup,
+    /// What is noted already, in the file or to be written, of what is in force.
+    stood: Option<(Day, Fingerprint)>,
     pruned: Option<Day>,
+    moved_at: Option<Instant>,
     /// What was said of a failure that lasts.
     failing: Option<String>,
     /// Losses of which it was said, and when.
@@ -186,6 +178,28 @@ struct Worker {
 }
 
 impl Worker {
+    fn new(
+        path: PathBuf,
+        settings: Settings,
+        policy: Box<dyn Fn() -> Arc<Policy> + Send>,
+        state: Arc<State>,
+    ) -> Self {
+        Self {
+            path,
+            settings,
+            policy,
+            file: None,
+            rollup: Rollup::new(settings.max_peers),
+            stood: None,
+            pruned: None,
+            moved_at: None,
+            failing: None,
+            said: (0, 0),
+            said_at: None,
+            state,
+        }
+    }
+
     fn run(mut self, messages: &Receiver<Message>) {
         // At once, so that it is known from the start on whether evidence is kept.
         let mut due = Instant::now();
@@ -226,8 +240,9 @@ impl Worker {
     /// Writes what is not written yet. Whether that worked; where not, all is kept.
     fn flush(&mut self) -> bool {
         let mut written = self.write();
-        if let Err(error @ StoreError::Damaged { .. }) = &written {
-            self.move_aside(error);
+        if let Err(error @ StoreError::Damaged { .. }) = &written
+            && self.move_aside(error)
+        {
             written = self.write();
         }
         match written {
@@ -249,21 +264,20 @@ impl Worker {
 
     fn write(&mut self) -> Result<(), StoreError> {
         let today = Day::of_unix_seconds(jiff::Timestamp::now().as_second());
-        let file = self.open()?;
-        let mut stood = file.stood.take();
+        let opened = self.open();
         let policy = (self.policy)();
-        let standing = (today, policy.fingerprint().clone());
-        if stood.as_ref() != Some(&standing) {
+        let standing = Some((today, policy.fingerprint().clone()));
+        if self.stood != standing {
             self.rollup.stand(&policy, today);
-            stood = Some(standing);
+            self.stood = standing;
         }
-        let Some(file) = &mut self.file else { return Ok(()) };
+        opened?;
+        let Some(Open { store, .. }) = &mut self.file else { return Ok(()) };
         if !self.rollup.is_empty() {
-            file.store.add(&self.rollup)?;
+            store.add(&self.rollup)?;
         }
-        file.stood = stood;
         if self.pruned != Some(today) {
-            let rows = file.store.prune(today, self.settings.keep_days)?;
+            let rows = store.prune(today, self.settings.keep_days)?;
             if rows > 0 {
                 tracing::info!(rows, keep_days = self.settings.keep_days, "old evidence is forgotten");
             }
@@ -272,54 +286,59 @@ impl Worker {
         Ok(())
     }
 
-    /// The file that lies there now, opened.
-    fn open(&mut self) -> Result<&mut Open, StoreError> {
+    /// Opens the file that lies there now, if it is not open.
+    fn open(&mut self) -> Result<(), StoreError> {
         let now = identity(&self.path);
-        if let Some(open) = &self.file
-            && now != Some(open.identity)
-        {
-            tracing::warn!(
-                file = %self.path.display(),
-                "the evidence's file is gone: what was in it is lost, unless it was moved; a new one is begun"
-            );
-            self.file = None;
-        }
-        if now.is_some() && self.file.is_some() && !begins_as_a_database(&self.path) {
-            // SQLite would go by what it has in memory for a while.
-            self.file = None;
-        }
-        match &mut self.file {
-            Some(open) => Ok(open),
-            none => {
-                if let Some(folder) = self.path.parent() {
-                    // Where that fails, opening says why.
-                    let _ = fs::create_dir_all(folder);
-                }
-                let store = Store::open(&self.path)?;
-                store.wait_for_lock(LOCKED)?;
-                // It may be gone again; then the next batch sees another one there.
-                let identity = identity(&self.path).unwrap_or_default();
-                Ok(none.insert(Open { store, identity, stood: None }))
+        if let Some(open) = &self.file {
+            if now != Some(open.identity) {
+                tracing::warn!(
+                    file = %self.path.display(),
+                    "the evidence's file is gone: what was in it is lost, unless it was moved; a new one is begun"
+                );
+                self.file = None;
+            } else if !begins_as_a_database(&self.path) {
+                // SQLite would go by what it has in memory for a while.
+                self.file = None;
             }
         }
+        if self.file.is_none() {
+            if let Some(folder) = self.path.parent() {
+                // Where that fails, opening says why.
+                let _ = fs::create_dir_all(folder);
+            }
+            let store = Store::open_within(&self.path, LOCKED)?;
+            // It may be gone again; then the next batch sees another one there.
+            let identity = identity(&self.path).unwrap_or_default();
+            self.file = Some(Open { store, identity });
+            self.stood = None;
+        }
+        Ok(())
     }
 
-    /// Moves a damaged file away, for whoever wants to see what can be saved of it.
-    fn move_aside(&mut self, error: &StoreError) {
-        self.state.failures.fetch_add(1, Ordering::Relaxed);
+    /// Moves a damaged file away, for whoever wants to see what can be saved of it. Whether that was done.
+    fn move_aside(&mut self, error: &StoreError) -> bool {
         // Closed first: SQLite deletes by name what it has beside the file.
         self.file = None;
+        // A disk that damages one file after the other is not to be filled with them.
+        if self.moved_at.is_some_and(|at| at.elapsed() < MOVE_AGAIN) {
+            return false;
+        }
         let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
         let aside = self.path.with_file_name(format!("{FILE_NAME}.corrupt-{stamp}"));
-        let moved = fs::rename(&self.path, &aside);
+        if fs::rename(&self.path, &aside).is_err() {
+            return false;
+        }
         for (from, to) in beside(&self.path).iter().zip(beside(&aside)) {
             // Mostly they are not there; one that stays belongs to no file, and SQLite deletes it.
             let _ = fs::rename(from, to);
         }
+        self.moved_at = Some(Instant::now());
+        self.state.failures.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
-            error = error as &dyn Error, moved_to = %aside.display(), moved = moved.is_ok(),
+            error = error as &dyn Error, moved_to = %aside.display(),
             "the evidence's file is damaged: it is moved aside, and a new one is begun"
         );
+        true
     }
 
     fn failed(&mut self, error: &StoreError) {
@@ -366,3 +385,6 @@ fn begins_as_a_database(path: &Path) -> bool {
     let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
     read.is_ok() && begin == *MAGIC
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,23 +67,29 @@ pub struct Stats {
 impl Store {
     /// Opens a store for writing; makes it where there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::open_within(path, WAIT)
+    }
+
+    /// The same, for one who waits only so long where somebody else is writing to the file.
+    pub fn open_within(path: &Path, wait: Duration) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let mut store = Self::connect(path, path.into(), flags)?;
+        let mut store = Self::connect(path, path.into(), flags, wait)?;
         store.migrate()?;
         Ok(store)
     }
 
     /// Opens a store that is there, to read. Works while the daemon writes.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        if !path.exists() {
+        // Where it cannot even be told, opening says why.
+        if matches!(path.try_exists(), Ok(false)) {
             return Err(StoreError::Missing(path.to_path_buf()));
         }
         // For writing where that is allowed, though nothing is written: who may not write cannot take away again what
         // SQLite lays beside the file.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let opened = Self::connect(path, path.into(), flags).and_then(Self::known);
+        let opened = Self::connect(path, path.into(), flags, WAIT).and_then(Self::known);
         let in_use = beside(path).iter().any(|beside| beside.exists());
         match opened {
             // Nobody writes to it, and we may lay nothing beside it.
@@ -91,7 +97,7 @@ impl Store {
                 let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
                     | OpenFlags::SQLITE_OPEN_NO_MUTEX
                     | OpenFlags::SQLITE_OPEN_URI;
-                Self::connect(path, immutable_uri(path), flags).and_then(Self::known)
+                Self::connect(path, immutable_uri(path), flags, WAIT).and_then(Self::known)
             }
             opened => opened,
         }
@@ -116,15 +122,10 @@ impl Store {
         StoreError::of(error, &self.path)
     }
 
-    /// How long to wait where somebody else is writing to the file.
-    pub fn wait_for_lock(&self, wait: Duration) -> Result<(), StoreError> {
-        self.connection.busy_timeout(wait).map_err(|error| self.error(error))
-    }
-
-    fn connect(path: &Path, place: PathBuf, flags: OpenFlags) -> Result<Self, StoreError> {
+    fn connect(path: &Path, place: PathBuf, flags: OpenFlags, wait: Duration) -> Result<Self, StoreError> {
         let connect = || {
             let connection = Connection::open_with_flags(place, flags)?;
-            connection.busy_timeout(WAIT)?;
+            connection.busy_timeout(wait)?;
             Ok(connection)
         };
         let connection = connect().map_err(|error| StoreError::of(error, path))?;
@@ -456,3 +457,6 @@ fn add_standing(transaction: &Transaction<'_>, standing: &Standing) -> rusqlite:
         .execute(params![day, rule, mode, requirement])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
