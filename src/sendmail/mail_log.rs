@@ -239,10 +239,8 @@ impl Joiner {
         let first = !host.clock.has_begun();
         let reading = host.clock.at(stamp, queue_id, &self.options)?;
         let at = reading.at;
-        if let Some(by) = reading.moved {
-            host.last = host.last.checked_add(by).unwrap_or(host.last);
-            host.begun = host.begun.checked_add(by).unwrap_or(host.begun);
-            self.move_all(number, by);
+        if reading.redates {
+            self.redate(number);
         }
         let host = self.hosts.get_mut(number as usize)?;
         if first {
@@ -295,22 +293,25 @@ impl Joiner {
         }
     }
 
-    /// The year has become known: what came before was off by as much.
-    fn move_all(&mut self, host: u32, by: SignedDuration) {
-        let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
-        for (_, process) in self.processes.values_mut().filter(|(key, _)| key.0 == host) {
-            process.last = moved(process.last);
+    /// The year has become known: what came before was thought to be of another.
+    fn redate(&mut self, number: u32) {
+        let Self { options, hosts, processes, messages, .. } = self;
+        let Some(host) = hosts.get_mut(number as usize) else { return };
+        let Host { clock, begun, last, undated, .. } = host;
+        let redate = |at: &mut Timestamp| *at = clock.redate(*at, options);
+        redate(begun);
+        redate(last);
+        for refusal in undated {
+            redate(&mut refusal.at);
+        }
+        for (_, process) in processes.values_mut().filter(|(key, _)| key.0 == number) {
+            redate(&mut process.last);
             if let Some(session) = &mut process.session {
-                session.since = moved(session.since);
+                redate(&mut session.since);
             }
         }
-        for (_, message) in self.messages.values_mut().filter(|(key, _)| key.0 == host) {
-            message.at = moved(message.at);
-        }
-        if let Some(host) = self.hosts.get_mut(host as usize) {
-            for refusal in &mut host.undated {
-                refusal.at = moved(refusal.at);
-            }
+        for (_, message) in messages.values_mut().filter(|(key, _)| key.0 == number) {
+            redate(&mut message.at);
         }
     }
 
