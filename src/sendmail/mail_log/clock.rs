@@ -54,7 +54,7 @@ impl Clock {
             Read::Yearless(date) => match self.cached {
                 Some((known, at)) if known == date && self.certain => at,
                 _ => {
-                    let hint = queue_id.and_then(|id| id.seconds(options.reference.as_second()));
+                    let hint = queue_id.and_then(|id| id.seconds(options.reference));
                     let guessed = self.in_likely_year(date, options);
                     let at = match hint.filter(|_| !self.certain) {
                         Some(hint) => {
