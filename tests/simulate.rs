@@ -22,7 +22,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use support::NOW;
 use support::daemon::PROGRAM;
-use support::data::{code, in_data, is_as_in, stderr, stdout};
+use support::data::{code, data, in_data, is_as_in, stderr, stdout};
 use support::random::{MODES, case, compiled, line, payload, policy_text};
 
 /// A folder with a policy and logs in it.
@@ -119,6 +119,19 @@ fn what_becomes_of_each_decision_is_true() {
     let report = bench.report(&["decisions.jsonl"]);
     truth.is_told_by(&report);
     assert_eq!(report["judged"]["from_decision_records"], truth.messages());
+}
+
+#[test]
+fn the_records_of_a_log_judged_again_are_the_same() {
+    let bench = Bench::new(POLICY);
+    let (log, truth) = generated(Stamps::Traditional, 300_000, 12);
+    bench.write("mail.log", &log);
+    let first = bench.run(&["--records", "--time-zone", "UTC", "--policy", "policy.toml", "mail.log"]);
+    bench.write("records", &first.stdout);
+    let again = bench.run(&["--records", "--policy", "policy.toml", "records"]);
+    assert_eq!((code(&first), code(&again)), (0, 0));
+    assert_eq!(stdout(&first).lines().count() as u64, truth.messages());
+    assert_eq!(stdout(&again), stdout(&first));
 }
 
 #[test]
@@ -504,4 +517,23 @@ fn whoever_has_seen_enough_may_go() {
         Command::new("sh").args(["-c", script, PROGRAM]).current_dir(bench.0.path()).output().unwrap();
     assert_eq!(stderr(&output), "0\n");
     assert_eq!(stdout(&output).lines().count(), 1);
+}
+
+#[test]
+fn the_real_logs_say_the_same_in_both_forms_of_time() {
+    let all = "version = 1\n[exempt]\nnetworks = []\n[[rule]]\nname = \"r\"\nclient = [\"*\"]\nserver = [\"*\"]\nenforce = { min-bits = 256 }\n";
+    let bench = Bench::new(all);
+    let [iso, traditional] = ["iso.log", "traditional.log"].map(|name| {
+        let log = data("mail_log").join(name);
+        bench.report(&[log.to_str().unwrap()])
+    });
+    for part in ["totals", "transitions", "changed"] {
+        assert_eq!(iso[part], traditional[part], "{part}");
+    }
+    // The records that were looked through by hand, judged one by one.
+    let expected = fs::read_to_string(data("mail_log").join("records.jsonl")).unwrap();
+    bench.write("records", expected.as_bytes());
+    let truth = bench.report(&["records"]);
+    assert_eq!(iso["totals"]["after"], truth["totals"]["after"]);
+    assert!(truth["totals"]["after"]["fate"]["refused"].as_u64().unwrap() > 10);
 }

@@ -20,6 +20,7 @@ use jiff::tz::TimeZone;
 use report::Report;
 use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     let now = jiff::Timestamp::now();
@@ -59,15 +60,15 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
             .records
             .then(|| Records { out: BufWriter::new(io::stdout().lock()), line: Vec::new() }),
         output: Ok(()),
-        progress: ProgressBar::hidden(),
+        progress: Progress::new(arguments.records),
         unreadable: false,
         damaged: false,
     };
     let (recipients, deliveries) = (options.recipients, options.deliveries);
     let replay = Replay::new(&files.logs, options, &mut hearing);
-    hearing.progress = progress(replay.total(), arguments.records);
+    hearing.progress.total(replay.total());
     let tally = replay.run(&mut hearing);
-    hearing.progress.finish_and_clear();
+    hearing.progress.bar.finish_and_clear();
     let Hearing { simulation, seen, records, output, unreadable, damaged, .. } = hearing;
     output?;
     let report = Report::new(
@@ -111,19 +112,40 @@ fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
-/// How far it has got, for somebody who watches: not where records scroll over the same terminal.
-fn progress(total: Option<u64>, records: bool) -> ProgressBar {
-    if !io::stderr().is_terminal() || (records && io::stdout().is_terminal()) {
-        return ProgressBar::hidden();
+/// How far it has got, for somebody who watches: not where records scroll over the same terminal, and not
+/// before it takes long.
+struct Progress {
+    bar: ProgressBar,
+    begun: Instant,
+    is_watched: bool,
+}
+
+/// So long nobody asks how far it has got.
+const AT_ONCE: Duration = Duration::from_millis(400);
+
+impl Progress {
+    fn new(records: bool) -> Self {
+        let is_watched = io::stderr().is_terminal() && !(records && io::stdout().is_terminal());
+        Self { bar: ProgressBar::hidden(), begun: Instant::now(), is_watched }
     }
-    let template = match total {
-        Some(_) => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
-        None => "{spinner} {bytes}, {bytes_per_sec}",
-    };
-    let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-    match ProgressStyle::with_template(template) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
+
+    fn total(&mut self, total: Option<u64>) {
+        let template = match total {
+            Some(_) => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            None => "{spinner} {bytes}, {bytes_per_sec}",
+        };
+        self.bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+    }
+
+    fn at(&mut self, bytes: u64) {
+        self.bar.set_position(bytes);
+        if self.is_watched && self.begun.elapsed() > AT_ONCE {
+            self.is_watched = false;
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
     }
 }
 
@@ -156,7 +178,7 @@ struct Hearing<'p> {
     seen: Seen,
     records: Option<Records>,
     output: io::Result<()>,
-    progress: ProgressBar,
+    progress: Progress,
     unreadable: bool,
     damaged: bool,
 }
@@ -194,7 +216,7 @@ impl Audience for Hearing<'_> {
     }
 
     fn progress(&mut self, bytes: u64) {
-        self.progress.set_position(bytes);
+        self.progress.at(bytes);
     }
 
     fn problem(&mut self, problem: Problem) {
@@ -203,7 +225,7 @@ impl Audience for Hearing<'_> {
             Fault::Unsupported(..) | Fault::Damaged { .. } => self.damaged = true,
             Fault::Twice => {}
         }
-        self.progress.suspend(|| complain(&format!("{}: {}", problem.path.display(), problem.fault)));
+        self.progress.bar.suspend(|| complain(&format!("{}: {}", problem.path.display(), problem.fault)));
     }
 }
 
