@@ -391,6 +391,25 @@ fn a_period_can_be_cut_out() {
     }
 }
 
+#[test]
+fn a_day_to_come_is_told_and_can_be_tried() {
+    let bench = Bench::new(
+        "version = 1\n[[rule]]\nname = \"r\"\nclient = [\"*\"]\nenforce = { min-bits = 128, from = 2030-01-15 }\n",
+    );
+    bench
+        .write("log", b"{\"ts\":\"2026-11-01T00:00:00Z\",\"client_addr\":\"192.0.2.7\",\"cipher_bits\":0}\n");
+    let own = bench.report(&["log"]);
+    assert_eq!(own["changed"], 0);
+    let note = own["notes"][0].as_str().unwrap();
+    assert!(note.contains("enforce of rule r") && note.contains("--day 2030-01-15"), "{note}");
+    let then = bench.run(&["--json", "--policy", "policy.toml", "--day", "2030-01-15", "log"]);
+    let then: Value = serde_json::from_slice(&then.stdout).unwrap();
+    assert_eq!(
+        (&then["totals"]["after"]["fate"]["refused"], &then["notes"]),
+        (&1.into(), &Value::Array(vec![]))
+    );
+}
+
 // ---- gates and faults ----------------------------------------------------------------------------------
 
 #[test]
