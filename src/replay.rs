@@ -15,7 +15,7 @@ pub use source::Packing;
 
 use crate::policy::record::Record;
 use crate::sendmail::mail_log::{self, Joiner};
-use decisions::Json;
+use decisions::Broken;
 use lines::{Line, Lines};
 use source::Source;
 use std::cell::Cell;
@@ -290,12 +290,12 @@ impl<A: Audience> Reading<'_, A> {
 
     fn json(&mut self, line: &[u8]) -> ControlFlow<()> {
         match decisions::read(line) {
-            Json::Decision(record) => {
+            Ok(Some(record)) => {
                 self.tally.decisions += 1;
                 return self.audience.record(Origin::Decision, &record);
             }
-            Json::Other => self.tally.other_objects += 1,
-            Json::Broken => self.tally.broken_json += 1,
+            Ok(None) => self.tally.other_objects += 1,
+            Err(Broken) => self.tally.broken_json += 1,
         }
         ControlFlow::Continue(())
     }

@@ -22,7 +22,7 @@ use std::io::Write;
 use std::process::{Command, Output, Stdio};
 use support::NOW;
 use support::daemon::PROGRAM;
-use support::data::{code, in_data, is_as_in, stderr, stdout};
+use support::data::{code, data, in_data, is_as_in, stderr, stdout};
 use support::random::{MODES, case, compiled, line, payload, policy_text};
 
 /// A folder with a policy and logs in it.
@@ -119,6 +119,19 @@ fn what_becomes_of_each_decision_is_true() {
     let report = bench.report(&["decisions.jsonl"]);
     truth.is_told_by(&report);
     assert_eq!(report["judged"]["from_decision_records"], truth.messages());
+}
+
+#[test]
+fn the_records_of_a_log_judged_again_are_the_same() {
+    let bench = Bench::new(POLICY);
+    let (log, truth) = generated(Stamps::Traditional, 300_000, 12);
+    bench.write("mail.log", &log);
+    let first = bench.run(&["--records", "--time-zone", "UTC", "--policy", "policy.toml", "mail.log"]);
+    bench.write("records", &first.stdout);
+    let again = bench.run(&["--records", "--policy", "policy.toml", "records"]);
+    assert_eq!((code(&first), code(&again)), (0, 0));
+    assert_eq!(stdout(&first).lines().count() as u64, truth.messages());
+    assert_eq!(stdout(&again), stdout(&first));
 }
 
 #[test]
@@ -378,6 +391,25 @@ fn a_period_can_be_cut_out() {
     }
 }
 
+#[test]
+fn a_day_to_come_is_told_and_can_be_tried() {
+    let bench = Bench::new(
+        "version = 1\n[[rule]]\nname = \"r\"\nclient = [\"*\"]\nenforce = { min-bits = 128, from = 2030-01-15 }\n",
+    );
+    bench
+        .write("log", b"{\"ts\":\"2026-11-01T00:00:00Z\",\"client_addr\":\"192.0.2.7\",\"cipher_bits\":0}\n");
+    let own = bench.report(&["log"]);
+    assert_eq!(own["changed"], 0);
+    let note = own["notes"][0].as_str().unwrap();
+    assert!(note.contains("enforce of rule r") && note.contains("--day 2030-01-15"), "{note}");
+    let then = bench.run(&["--json", "--policy", "policy.toml", "--day", "2030-01-15", "log"]);
+    let then: Value = serde_json::from_slice(&then.stdout).unwrap();
+    assert_eq!(
+        (&then["totals"]["after"]["fate"]["refused"], &then["notes"]),
+        (&1.into(), &Value::Array(vec![]))
+    );
+}
+
 // ---- gates and faults ----------------------------------------------------------------------------------
 
 #[test]
@@ -504,4 +536,23 @@ fn whoever_has_seen_enough_may_go() {
         Command::new("sh").args(["-c", script, PROGRAM]).current_dir(bench.0.path()).output().unwrap();
     assert_eq!(stderr(&output), "0\n");
     assert_eq!(stdout(&output).lines().count(), 1);
+}
+
+#[test]
+fn the_real_logs_say_the_same_in_both_forms_of_time() {
+    let all = "version = 1\n[exempt]\nnetworks = []\n[[rule]]\nname = \"r\"\nclient = [\"*\"]\nserver = [\"*\"]\nenforce = { min-bits = 256 }\n";
+    let bench = Bench::new(all);
+    let [iso, traditional] = ["iso.log", "traditional.log"].map(|name| {
+        let log = data("mail_log").join(name);
+        bench.report(&[log.to_str().unwrap()])
+    });
+    for part in ["totals", "transitions", "changed"] {
+        assert_eq!(iso[part], traditional[part], "{part}");
+    }
+    // The records that were looked through by hand, judged one by one.
+    let expected = fs::read_to_string(data("mail_log").join("records.jsonl")).unwrap();
+    bench.write("records", expected.as_bytes());
+    let truth = bench.report(&["records"]);
+    assert_eq!(iso["totals"]["after"], truth["totals"]["after"]);
+    assert!(truth["totals"]["after"]["fate"]["refused"].as_u64().unwrap() > 10);
 }

@@ -3,6 +3,8 @@
 //! Promises: the same bytes for the same seed; what a policy ([`POLICY`]) makes of each message is known by how the
 //! session was written, and by nothing that the program says. Must not: use the program's own decision.
 
+use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 use serde_json::Value;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
@@ -83,16 +85,18 @@ impl Truth {
 /// The rule that decides, and what becomes of the message.
 type Expected = (&'static str, &'static str);
 
-/// splitmix64: small, and the same everywhere.
-struct Dice(u64);
+/// Chance that can be had again.
+struct Dice(TestRng);
 
 impl Dice {
+    fn of_seed(seed: u64) -> Self {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_le_bytes());
+        Self(TestRng::from_seed(RngAlgorithm::ChaCha, &bytes))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     fn below(&mut self, end: u64) -> u64 {
@@ -222,7 +226,7 @@ const BEGIN: i64 = 1_793_491_200_000;
 
 impl World {
     fn new(seed: u64) -> Self {
-        Self { dice: Dice(seed), now: BEGIN, next_pid: 10_000, sequence: 0, truth: Truth::default() }
+        Self { dice: Dice::of_seed(seed), now: BEGIN, next_pid: 10_000, sequence: 0, truth: Truth::default() }
     }
 
     fn at(&self) -> jiff::Zoned {

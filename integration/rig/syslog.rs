@@ -27,9 +27,16 @@ impl Syslog {
 
     /// What the process with this tag has said: `<22>Nov 22 02:07:29 TAG[PID]: …`, shown from the tag on.
     pub(crate) fn of(&self, tag: &str) -> Vec<String> {
-        let mark = format!(" {tag}[");
-        let from_tag =
-            |line: String| line.find(&mark).map(|at| line.get(at + 1..).unwrap_or_default().to_owned());
+        let from_tag = |line: String| line.get(at(&line, tag)? + 1..).map(str::to_owned);
         self.0.lines().into_iter().filter_map(from_tag).collect()
     }
+
+    /// The same, as a whole.
+    pub(crate) fn whole(&self, tag: &str) -> Vec<String> {
+        self.0.lines().into_iter().filter(|line| at(line, tag).is_some()).collect()
+    }
+}
+
+fn at(line: &str, tag: &str) -> Option<usize> {
+    line.find(&format!(" {tag}["))
 }

@@ -10,10 +10,11 @@ pub(super) use arguments::{Arguments, zone};
 
 use super::replaying::Watch;
 use super::{complain, exit, policies};
-use crate::policy::Policy;
 use crate::policy::decide::decide;
 use crate::policy::facts::Direction;
 use crate::policy::record::Record;
+use crate::policy::rule::Mode;
+use crate::policy::{Day, Policy};
 use crate::replay::{Audience, Options, Origin, Problem, Replay};
 use crate::simulation::{Judged, Simulation};
 use indicatif::HumanCount;
@@ -52,6 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         new: &new,
         old: old.as_ref(),
         now,
+        day: arguments.day.map(Day::of_date),
         since,
         until,
         simulation: Simulation::new(usize::from(arguments.examples)),
@@ -60,22 +62,24 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
             .records
             .then(|| Records { out: BufWriter::new(io::stdout().lock()), line: Vec::new() }),
         output: Ok(()),
-        watch: Watch::default(),
+        watch: Watch::new(arguments.records),
     };
     let (recipients, deliveries) = (options.recipients, options.deliveries);
     let replay = Replay::new(&files.logs, options, &mut hearing);
-    hearing.watch.begin(replay.total(), arguments.records);
+    hearing.watch.begin(replay.total());
     let tally = replay.run(&mut hearing);
     hearing.watch.end();
     let Hearing { simulation, seen, records, output, watch, .. } = hearing;
     output?;
+    let last = simulation.period().map(|(_, last)| Day::of_unix_seconds(last.as_second()));
+    let last_day = arguments.day.map(Day::of_date).or(last);
     let report = Report::new(
         arguments,
         [Some(&new), old.as_ref()].map(|policy| policy.map(|policy| policy.fingerprint().as_str())),
         &simulation,
         &seen,
         &tally,
-        tally.notes().into_iter().chain(seen.notes(recipients, deliveries)).collect(),
+        [tally.notes(), seen.notes(recipients, deliveries), to_come(&new, last_day)].concat(),
     );
     match records {
         Some(mut records) => records.out.flush()?,
@@ -109,6 +113,24 @@ fn counted(number: u64, what: &str) -> String {
     format!("{} {what}{}", HumanCount(number), if number == 1 { "" } else { "s" })
 }
 
+/// Whether a rule asks for more only after the last day by which anything was judged.
+fn to_come(policy: &Policy, last: Option<Day>) -> Vec<String> {
+    let modes = policy.rules().iter().flat_map(|rule| {
+        let entries = Mode::HARDEST_FIRST.into_iter().filter_map(|mode| Some((mode, rule.modes.get(mode)?)));
+        entries.filter_map(move |(mode, entry)| Some((&rule.name, mode, entry.from?)))
+    });
+    let mut later: Vec<_> = modes.filter(|(.., from)| last.is_some_and(|last| *from > last)).collect();
+    later.sort_by_key(|(.., from)| *from);
+    let told = later.first().zip(later.last()).map(|((rule, mode, from), (.., latest))| {
+        let more = match later.len() - 1 {
+            0 => String::new(),
+            more => format!(" and {}", counted(more as u64, "other mode")),
+        };
+        format!("{mode} of rule {rule}{more} is not in force before {from}: no message was held against it; --day {latest} judges all by that day")
+    });
+    told.into_iter().collect()
+}
+
 /// What was heard, beside what would change.
 #[derive(Default)]
 struct Seen {
@@ -132,6 +154,8 @@ struct Hearing<'p> {
     new: &'p Policy,
     old: Option<&'p Policy>,
     now: jiff::Timestamp,
+    /// Where every message is judged by one day.
+    day: Option<Day>,
     since: Option<jiff::Timestamp>,
     until: Option<jiff::Timestamp>,
     simulation: Simulation,
@@ -155,7 +179,8 @@ impl Audience for Hearing<'_> {
             return ControlFlow::Continue(());
         }
         self.seen.count(origin, record);
-        let (facts, envelope, day) = (record.facts(), record.envelope(), record.day(self.now));
+        let (facts, envelope) = (record.facts(), record.envelope());
+        let day = self.day.unwrap_or_else(|| record.day(self.now));
         let decision = decide(self.new, &facts, envelope, day);
         if let Some(records) = &mut self.records {
             let ts = record.ts.unwrap_or(self.now);

@@ -6,27 +6,20 @@
 use crate::policy::record::Record;
 use memchr::memmem;
 
-/// What a line of JSON is.
+/// No JSON, or not whole.
 #[derive(Debug)]
-pub(super) enum Json<'b> {
-    /// A decision record, or the part of one that can be judged.
-    Decision(Box<Record<'b>>),
-    /// Something else: an event of the daemon's log, another program's object.
-    Other,
-    /// No JSON, or not whole.
-    Broken,
-}
+pub(super) struct Broken;
 
-/// Reads a line that begins with `{`.
-pub(super) fn read(line: &[u8]) -> Json<'_> {
+/// Reads a line that begins with `{`: a decision record, or the part of one that can be judged; nothing where it is
+/// something else, an event of the daemon's log or another program's object.
+pub(super) fn read(line: &[u8]) -> Result<Option<Record<'_>>, Broken> {
     if is_event(line) {
-        return Json::Other;
+        return Ok(None);
     }
-    match serde_json::from_slice::<Record<'_>>(line) {
-        Ok(record) if can_be_judged(&record) => Json::Decision(Box::new(record)),
-        Ok(_) => Json::Other,
-        Err(_) => Json::Broken,
-    }
+    // Checked at once, not word by word.
+    let line = std::str::from_utf8(line).map_err(|_| Broken)?;
+    let record = serde_json::from_str::<Record<'_>>(line).map_err(|_| Broken)?;
+    Ok(Some(record).filter(can_be_judged))
 }
 
 /// Whether the line is one of the daemon's log, `{"ts":"…","level":…`.
@@ -75,9 +68,9 @@ mod tests {
     #[test]
     fn records_are_told_from_other_objects() {
         let kind = |line: &str| match read(line.as_bytes()) {
-            Json::Decision(_) => "decision",
-            Json::Other => "other",
-            Json::Broken => "broken",
+            Ok(Some(_)) => "decision",
+            Ok(None) => "other",
+            Err(Broken) => "broken",
         };
         for (line, expected) in [
             (
@@ -99,7 +92,7 @@ mod tests {
         ] {
             assert_eq!(kind(line), expected, "{line}");
         }
-        assert!(matches!(read(b"{\"sender\":\"\xff\"}"), Json::Broken));
+        assert!(read(b"{\"sender\":\"\xff\"}").is_err());
     }
 
     #[test]

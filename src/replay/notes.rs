@@ -21,7 +21,8 @@ impl Tally {
         note(
             if nothing_known { of_no_program } else { 0 },
             LINES,
-            "none of sendmail's, and no decision record: is this the mail log? sendmail logs to the facility mail",
+            "none of sendmail's, and no decision record; is this the log? sendmail writes to syslog's facility mail, \
+             and decisions are read from the file of `[log] decisions`, or from a log of `format = \"json\"`",
         );
         note(
             log.inbound.unknown,

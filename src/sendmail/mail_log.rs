@@ -79,7 +79,11 @@ pub struct Joiner {
     tally: Tally,
     hosts: Vec<Host>,
     names: HashMap<Box<[u8]>, u32, FixedState>,
+    /// The host of the line before.
+    latest: u32,
     processes: Table<ProcessKey, Process>,
+    /// How many of them may have said a part of an entry.
+    in_pieces: usize,
     messages: Table<MessageKey, Message>,
 }
 
@@ -101,7 +105,9 @@ impl Joiner {
             tally: Tally::default(),
             hosts: Vec::new(),
             names: HashMap::with_hasher(FixedState::default()),
+            latest: 0,
             processes: Table::new(MAX_PROCESSES, Some(SILENCE)),
+            in_pieces: 0,
             messages: Table::new(MAX_MESSAGES, None),
         }
     }
@@ -190,14 +196,16 @@ impl Joiner {
             self.flush_pieces(place, emit);
         }
         let (rest, more) = rest.strip_suffix(b" ...").map_or((rest, false), |rest| (rest, true));
-        let process = self.process(place);
-        let (id, bytes) = process.pieces.get_or_insert_with(|| (queue_id, Vec::new()));
-        if *id != queue_id || (number > 1 && bytes.is_empty()) {
+        if number == 1 {
+            self.in_pieces += 1;
+            self.process(place).pieces = Some((queue_id, Vec::new()));
+        }
+        let pieces = self.process(place).pieces.as_mut();
+        let Some((_, bytes)) = pieces.filter(|(id, _)| *id == queue_id) else {
             // The beginning is missing.
-            process.pieces = None;
             self.tally.not_understood += 1;
             return;
-        }
+        };
         if bytes.len() + rest.len() <= MAX_ENTRY {
             bytes.extend_from_slice(rest);
         }
@@ -208,8 +216,12 @@ impl Joiner {
 
     /// Reads the pieces that are there as one entry.
     fn flush_pieces(&mut self, place: Place, emit: &mut impl FnMut(&Record<'_>)) {
+        if self.in_pieces == 0 {
+            return;
+        }
         let pieces = self.processes.get(place.process).and_then(|process| process.pieces.take());
         if let Some((queue_id, bytes)) = pieces {
+            self.in_pieces -= 1;
             self.joined(place, queue_id, &bytes, emit);
         }
     }
@@ -239,17 +251,15 @@ impl Joiner {
         let first = !host.clock.has_begun();
         let reading = host.clock.at(stamp, queue_id, &self.options)?;
         let at = reading.at;
-        if let Some(by) = reading.moved {
-            host.last = host.last.checked_add(by).unwrap_or(host.last);
-            host.begun = host.begun.checked_add(by).unwrap_or(host.begun);
-            self.move_all(number, by);
+        if reading.redates {
+            self.redate(number);
         }
         let host = self.hosts.get_mut(number as usize)?;
         if first {
-            host.begun = at;
+            host.begin(at);
         } else if at.duration_since(host.last) < -BACKWARDS {
             host.run += 1;
-            host.begun = at;
+            host.begin(at);
             host.early.clear();
         }
         host.last = at;
@@ -269,7 +279,12 @@ impl Joiner {
 
     /// The host's number.
     fn host(&mut self, name: &[u8], emit: &mut impl FnMut(&Record<'_>)) -> u32 {
+        // Most often it is the one of the line before.
+        if self.hosts.get(self.latest as usize).is_some_and(|host| *host.raw == *name) {
+            return self.latest;
+        }
         if let Some(number) = self.names.get(name) {
+            self.latest = *number;
             return *number;
         }
         if self.hosts.len() >= MAX_HOSTS {
@@ -280,7 +295,7 @@ impl Joiner {
             self.names.clear();
         }
         let number = u32::try_from(self.hosts.len()).unwrap_or(u32::MAX);
-        self.hosts.push(Host { name: text(name).into(), ..Host::default() });
+        self.hosts.push(Host { raw: name.into(), name: text(name).into(), ..Host::default() });
         self.names.insert(name.into(), number);
         number
     }
@@ -295,22 +310,25 @@ impl Joiner {
         }
     }
 
-    /// The year has become known: what came before was off by as much.
-    fn move_all(&mut self, host: u32, by: SignedDuration) {
-        let moved = |at: Timestamp| at.checked_add(by).unwrap_or(at);
-        for (_, process) in self.processes.values_mut().filter(|(key, _)| key.0 == host) {
-            process.last = moved(process.last);
+    /// The year has become known: what came before was thought to be of another.
+    fn redate(&mut self, number: u32) {
+        let Self { options, hosts, processes, messages, .. } = self;
+        let Some(host) = hosts.get_mut(number as usize) else { return };
+        let clock = host.clock.clone();
+        let redate = |at: &mut Timestamp| *at = clock.redate(*at, options);
+        host.begin(clock.redate(host.begun, options));
+        redate(&mut host.last);
+        for refusal in &mut host.undated {
+            redate(&mut refusal.at);
+        }
+        for (_, process) in processes.values_mut().filter(|(key, _)| key.0 == number) {
+            redate(&mut process.last);
             if let Some(session) = &mut process.session {
-                session.since = moved(session.since);
+                redate(&mut session.since);
             }
         }
-        for (_, message) in self.messages.values_mut().filter(|(key, _)| key.0 == host) {
-            message.at = moved(message.at);
-        }
-        if let Some(host) = self.hosts.get_mut(host as usize) {
-            for refusal in &mut host.undated {
-                refusal.at = moved(refusal.at);
-            }
+        for (_, message) in messages.values_mut().filter(|(key, _)| key.0 == number) {
+            redate(&mut message.at);
         }
     }
 

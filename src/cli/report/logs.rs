@@ -31,7 +31,7 @@ pub(super) fn read(
         nobody: Policy::default(),
         now,
         rollup: Rollup::new(Settings::default().max_peers),
-        watch: Watch::default(),
+        watch: Watch::new(false),
         timeless: 0,
     };
     let judges = |by: fn(&Policy) -> bool| policy.is_some_and(by);
@@ -42,7 +42,7 @@ pub(super) fn read(
         reference: now,
     };
     let replay = Replay::new(logs, options, &mut counting);
-    counting.watch.begin(replay.total(), false);
+    counting.watch.begin(replay.total());
     let tally = replay.run(&mut counting);
     counting.watch.end();
     let mut store = Store::memory()?;

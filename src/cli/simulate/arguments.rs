@@ -39,6 +39,9 @@ pub(in super::super) struct Arguments {
     /// machine's]
     #[arg(long, value_name = "ZONE", value_parser = zone)]
     pub(super) time_zone: Option<TimeZone>,
+    /// Judge every message as if it had come on that day, and not on its own: what will a later `from` do?
+    #[arg(long, value_name = "DATE")]
+    pub(super) day: Option<Date>,
     /// So many examples of each change, 10 at the most
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = value_parser!(u8).range(0..=10))]
     pub(super) examples: u8,

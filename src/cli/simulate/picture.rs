@@ -99,22 +99,21 @@ fn section(title: &str, changes: &[&Change<'_>], shown: usize, out: &mut impl Wr
     let messages = changes.iter().map(|change| change.messages).sum();
     writeln!(out, "{title}: {} would fare otherwise", counted(messages, "message"))?;
     let mut table = table();
-    table.set_header(["", "would be", "rule", "domain", "messages", "hosts", "first, last", "why"]);
+    table.set_header(["", "would be", "domain, rule", "messages", "why, first and last"]);
     for (number, change) in (1..).zip(changes.iter().take(shown)) {
-        let rule = change.rule.map_or_else(|| "none".to_owned(), plain);
-        let side = change.side.map(|side| format!("\n({side})")).unwrap_or_default();
+        let rule = change.rule.map_or_else(|| "no rule".to_owned(), |rule| format!("rule {}", plain(rule)));
+        let side = change.side.map(|side| format!(" ({side})")).unwrap_or_default();
+        let domain = if change.domain.is_empty() { "not told".to_owned() } else { plain(change.domain) };
+        let about = if change.peers_exact { "" } else { "about " };
         table.add_row([
             format!("{number}"),
             format!("{}\nwas {}", change.to.as_str(), change.from.as_str()),
-            format!("{rule}{side}"),
-            if change.domain.is_empty() { "not told".to_owned() } else { plain(change.domain) },
-            HumanCount(change.messages).to_string(),
-            format!("{}{}", if change.peers_exact { "" } else { "some " }, HumanCount(change.peers)),
-            period(change),
-            why(change),
+            format!("{domain}\n{rule}{side}"),
+            format!("{}\n{about}{}", HumanCount(change.messages), counted(change.peers, "host")),
+            format!("{}\n{}", why(change), period(change)),
         ]);
     }
-    right(&mut table, &[0, 4, 5]);
+    right(&mut table, &[0, 3]);
     if shown > 0 {
         writeln!(out, "{}", table.trim_fmt())?;
     }
@@ -142,7 +141,7 @@ fn period(change: &Change<'_>) -> String {
     match change.first.zip(change.last).map(|(first, last)| (day(first), day(last))) {
         None => String::new(),
         Some((first, last)) if first == last => first,
-        Some((first, last)) => format!("{first}\n{last}"),
+        Some((first, last)) => format!("{first} to {last}"),
     }
 }
 

@@ -34,14 +34,14 @@ pub(super) struct Clock {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reading {
     pub(super) at: Timestamp,
-    /// Where the year has become known, and is another than was thought: by so much were all times off.
-    pub(super) moved: Option<SignedDuration>,
+    /// Whether the year has become known, and is another than was thought: earlier times have to be read again.
+    pub(super) redates: bool,
 }
 
 impl Clock {
     /// Reads a stamp, with the queue id beside it.
     pub(super) fn at(&mut self, read: Read, queue_id: Option<QueueId>, options: &Options) -> Option<Reading> {
-        let mut moved = None;
+        let mut redates = false;
         let at = match read {
             Read::At(at) => {
                 self.certain = true;
@@ -54,15 +54,13 @@ impl Clock {
             Read::Yearless(date) => match self.cached {
                 Some((known, at)) if known == date && self.certain => at,
                 _ => {
-                    let hint = queue_id.and_then(|id| id.seconds(options.reference.as_second()));
+                    let hint = queue_id.and_then(|id| id.seconds(options.reference));
                     let guessed = self.in_likely_year(date, options);
                     let at = match hint.filter(|_| !self.certain) {
                         Some(hint) => {
                             let known = self.from(date, hint, options);
                             self.certain = known.is_some();
-                            if let (Some(known), Some(guessed), Some(_)) = (known, guessed, self.last) {
-                                moved = Some(known.duration_since(guessed)).filter(|by| !by.is_zero());
-                            }
+                            redates = self.last.is_some() && known.is_some() && known != guessed;
                             known.or(guessed)?
                         }
                         None => guessed?,
@@ -73,7 +71,7 @@ impl Clock {
             },
         };
         self.last = Some(at);
-        Some(Reading { at, moved })
+        Some(Reading { at, redates })
     }
 
     /// Whether any stamp was read.
@@ -94,21 +92,28 @@ impl Clock {
         years.filter_map(|year| self.in_year(date, year, options)).find(|at| *at >= earliest)
     }
 
+    /// A time that was read before the year was known.
+    pub(super) fn redate(&self, at: Timestamp, options: &Options) -> Timestamp {
+        self.in_likely_year(options.zone.to_datetime(at), options).unwrap_or(at)
+    }
+
+    /// Near to the entry before; else the last that does not lie ahead.
     fn in_likely_year(&self, date: DateTime, options: &Options) -> Option<Timestamp> {
         let in_year = |year| self.in_year(date, year, options);
-        match self.last.filter(|_| self.certain) {
+        let latest = options.reference.checked_add(SLACK).ok()?;
+        let possible = |at: &Timestamp| self.certain || *at <= latest;
+        match self.last {
             Some(last) => {
                 let year = year_of(last);
-                let near = |at: &Timestamp| at.duration_since(last).abs() < HALF_A_YEAR;
+                let near = |at: &Timestamp| possible(at) && at.duration_since(last).abs() < HALF_A_YEAR;
                 in_year(year).filter(near).or_else(|| {
-                    let years = (year - 1..=year + 1).filter_map(in_year);
+                    let years = (year - LEAP..=year + 1).filter_map(in_year).filter(possible);
                     years.min_by_key(|at| at.duration_since(last).abs())
                 })
             }
             None => {
-                let latest = options.reference.checked_add(SLACK).ok()?;
                 let last = year_of(latest) + 1;
-                (last - LEAP..=last).rev().filter_map(in_year).find(|at| *at <= latest)
+                (last - LEAP..=last).rev().filter_map(in_year).find(possible)
             }
         }
     }
@@ -249,9 +254,9 @@ mod tests {
         let read = |text: &str| line(text.as_bytes()).unwrap().stamp.read().unwrap();
         clock.at(read("Jan  3 00:00:00 vm sm-mta[1]: x"), None, &options).unwrap();
         let reading = clock.at(read(text), QueueId::parse(b"3BU27Tre020552"), &options).unwrap();
-        // By two years with 365 days, and one with 366.
-        assert_eq!(reading.moved, Some(SignedDuration::from_hours(-24 * (365 + 366))));
-        assert!(clock.is_certain());
+        assert!(reading.redates && clock.is_certain());
+        let before = "2026-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(clock.redate(before, &options).to_string(), "2024-01-02T00:00:00Z");
     }
 
     #[test]

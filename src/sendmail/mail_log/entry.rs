@@ -6,7 +6,6 @@
 
 use super::header::number;
 use super::queue_id::QueueId;
-use memchr::memmem;
 use std::borrow::Cow;
 
 /// `from=` is cut to so many bytes.
@@ -281,29 +280,33 @@ fn duration(text: &[u8]) -> Option<i64> {
     Some(seconds)
 }
 
-/// What stands before a text, and what behind it.
+/// What stands before a text, and what behind it. Marks are short and so are entries: no search is prepared.
 pub(super) fn before<'l>(text: &'l [u8], mark: &[u8]) -> Option<(&'l [u8], &'l [u8])> {
-    let at = memmem::find(text, mark)?;
-    Some((text.get(..at)?, text.get(at + mark.len()..)?))
+    let first = *mark.first()?;
+    memchr::memchr_iter(first, text).find_map(|at| {
+        let (head, rest) = text.split_at_checked(at)?;
+        Some((head, rest.strip_prefix(mark)?))
+    })
 }
 
 /// The same, of the last time it stands there.
 fn last<'l>(text: &'l [u8], mark: &[u8]) -> Option<(&'l [u8], &'l [u8])> {
-    let at = memmem::rfind(text, mark)?;
-    Some((text.get(..at)?, text.get(at + mark.len()..)?))
+    let first = *mark.first()?;
+    memchr::memrchr_iter(first, text).find_map(|at| {
+        let (head, rest) = text.split_at_checked(at)?;
+        Some((head, rest.strip_prefix(mark)?))
+    })
 }
 
 /// The same, of the first time it stands there outside of quotes. Nothing where a quote does not end.
 fn address_before<'l>(text: &'l [u8], mark: &[u8]) -> Option<(&'l [u8], &'l [u8])> {
-    let mut from = 0;
-    loop {
-        let at = from + memmem::find(text.get(from..)?, mark)?;
-        let (address, rest) = (text.get(..at)?, text.get(at + mark.len()..)?);
-        if !ends_in_quotes(address) {
-            return Some((address, rest));
-        }
-        from = at + 1;
+    let (mut head, mut rest) = before(text, mark)?;
+    while ends_in_quotes(head) {
+        let (more, behind) = before(rest, mark)?;
+        head = text.get(..head.len() + mark.len() + more.len())?;
+        rest = behind;
     }
+    Some((head, rest))
 }
 
 fn ends_in_quotes(text: &[u8]) -> bool {

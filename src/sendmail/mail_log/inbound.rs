@@ -251,11 +251,11 @@ impl Joiner {
         let Some(host) = self.hosts.get_mut(place.host as usize) else { return (Known::Nothing, None) };
         host.tells_tls |= says(b'S');
         let tells = host.tells_tls;
-        let begun = from.queue_id.seconds(place.at.as_second());
         if let Some(process) = self.processes.get(place.process) {
             process.session.take_if(|session| {
-                let later = begun.is_some_and(|begun| begun > session.since.as_second() + APART);
-                let another = later && tells && !says(b'S') && !says(b'A');
+                let begun = || from.queue_id.seconds(place.at);
+                let later = || begun().is_some_and(|begun| begun > session.since.as_second() + APART);
+                let another = tells && !says(b'S') && !says(b'A') && later();
                 another || !relay::same_client(&session.relay, from.relay)
             });
         }

@@ -102,7 +102,8 @@ impl Joiner {
         let (shown, address) = relay::server(to.relay);
         let Some(address) = address else {
             // The name of a host has its dot, that of a mailbox has none.
-            let host = to.relay.ends_with(b".") || says_any(to.outcome, &NO_SESSION);
+            let host =
+                to.relay.ends_with(b".") || (!to.relay.is_empty() && says_any(to.outcome, &NO_SESSION));
             *(if host { &mut self.tally.without_session } else { &mut self.tally.local_deliveries }) += 1;
             return;
         };

@@ -5,7 +5,7 @@
 use super::clock::Clock;
 use super::entry::Told;
 use super::facts::{Auth, Known, Tls};
-use super::queue_id::QueueId;
+use super::queue_id::{IdStamp, QueueId};
 use super::relay;
 use foldhash::fast::FixedState;
 use jiff::{SignedDuration, Timestamp};
@@ -32,10 +32,13 @@ pub(super) type MessageKey = (u32, QueueId);
 /// One host's log.
 #[derive(Debug, Default)]
 pub(super) struct Host {
+    /// Its name as the log has it, and as text.
+    pub(super) raw: Box<[u8]>,
     pub(super) name: Box<str>,
     pub(super) clock: Clock,
-    /// The first entry of this run, and the last.
+    /// The first entry of this run, once more as queue ids have it, and the last.
     pub(super) begun: Timestamp,
+    pub(super) begun_id: IdStamp,
     pub(super) last: Timestamp,
     /// Which run of time it is: a log that goes back begins another.
     pub(super) run: u32,
@@ -61,8 +64,13 @@ impl Host {
     }
 
     fn is_later(&self, queue_id: QueueId) -> bool {
-        let begun = self.begun.as_second();
-        queue_id.seconds(begun).is_some_and(|seconds| seconds > begun)
+        queue_id.is_after(self.begun_id)
+    }
+
+    /// This run begins.
+    pub(super) fn begin(&mut self, at: Timestamp) {
+        self.begun = at;
+        self.begun_id = IdStamp::of(at);
     }
 }
 

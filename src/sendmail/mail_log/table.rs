@@ -54,16 +54,15 @@ impl<K: Eq + Hash + Copy, V> Table<K, V> {
 
     /// A value, which counts as used.
     pub(super) fn get(&mut self, key: K) -> Option<&mut V> {
-        if let Some(value) = self.old.remove(&key) {
-            self.young.insert(key, value);
+        if !self.young.contains_key(&key) {
+            self.young.insert(key, self.old.remove(&key)?);
         }
         self.young.get_mut(&key)
     }
 
     /// A value, made where there is none. Who calls has asked [`Self::turn`].
     pub(super) fn get_or_insert(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
-        let old = self.old.remove(&key);
-        self.young.entry(key).or_insert_with(|| old.unwrap_or_else(new))
+        self.young.entry(key).or_insert_with(|| self.old.remove(&key).unwrap_or_else(new))
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {

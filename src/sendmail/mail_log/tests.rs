@@ -1,5 +1,7 @@
 //! Every form of entry, and what is joined from which.
 
+mod bounds;
+
 use super::*;
 use crate::policy::facts::{Direction, TlsState};
 
