@@ -16,8 +16,8 @@ use super::standing::{ModeStanding, RuleStanding};
 use super::strength::by_strength;
 use super::timeline::timeline;
 use super::words::{
-    by_rule, counted, date, decided_by, domain_name, mail, minute, number, or_dash, safe, share, until_words,
-    used,
+    by_rule, counted, date, decided_by, domain_name, in_short, mail, minute, number, or_dash, safe, share,
+    until_words, used,
 };
 use super::{Origin, Report};
 use crate::evidence::questions::events::{Fates, Happened};
@@ -304,14 +304,7 @@ fn fates_values(fates: Fates) -> [Value; 4] {
 fn what_happened(happened: &Happened, look: Look) -> String {
     let mut out = look.heading("What happened?");
     let total = happened.total;
-    let said = format!(
-        "{} refused, {} deferred; {} failed and were let through; of {} nobody knows.",
-        number(total.refused),
-        number(total.deferred),
-        number(total.observed),
-        number(total.unknown)
-    );
-    out.push_str(&look.paragraph(&said, ""));
+    out.push_str(&look.paragraph(&in_short(total), ""));
     if total.is_empty() {
         return out;
     }

@@ -94,6 +94,21 @@ pub(super) fn until_words(standing: Standing, until: Option<Day>) -> String {
     }
 }
 
+/// What happened, in a sentence.
+pub(super) fn in_short(total: Fates) -> String {
+    let Fates { refused, deferred, observed, unknown } = total;
+    let mut said = format!(
+        "{} refused, {} deferred; {} failed and were let through",
+        number(refused),
+        number(deferred),
+        number(observed)
+    );
+    if unknown > 0 {
+        said = format!("{said}; of {} nobody knows", number(unknown));
+    }
+    said + "."
+}
+
 /// When an exemption was used for the last time.
 pub(super) fn used(last: Option<jiff::Timestamp>) -> String {
     last.map_or_else(|| "never used".to_owned(), date)

@@ -9,7 +9,8 @@ use crate::report::exemptions::{Exemptions, RuleExemption, Standing};
 use crate::report::next::{empty, next_steps};
 use crate::report::standing::{ModeStanding, RuleStanding};
 use crate::report::words::{
-    by_rule, counted, date, decided_by, domain_name, mail, number, or_dash, safe, share, until_words, used,
+    by_rule, counted, date, decided_by, domain_name, in_short, mail, number, or_dash, safe, share,
+    until_words, used,
 };
 use maud::{Markup, html};
 
@@ -279,10 +280,7 @@ fn what_happened(happened: &Happened, top: usize) -> Markup {
     html! {
         section aria-labelledby="happened" {
             h2 id="happened" { "What happened?" }
-            p {
-                (number(total.refused)) " refused, " (number(total.deferred)) " deferred; " (number(total.observed))
-                " failed and were let through; of " (number(total.unknown)) " nobody knows."
-            }
+            p { (in_short(total)) }
             @if !total.is_empty() {
                 (chart::days("days", &happened.days))
                 (rules.draw())
