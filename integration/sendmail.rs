@@ -11,6 +11,7 @@
 mod access_live;
 mod evidence;
 mod outbound;
+mod promotion;
 mod promptness;
 mod rig;
 mod rulesets;
@@ -68,6 +69,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
     of_rust.push(("evidence-full-disk".to_owned(), Box::new(evidence::full_disk)));
+    of_rust.push(("promotion".to_owned(), Box::new(promotion::promotion)));
     of_rust.push(("access-map-live".to_owned(), Box::new(access_live::same_outcomes)));
     of_rust.push(("rulesets-odd".to_owned(), Box::new(rulesets::odd_rules)));
     of_rust.push(("rulesets-client".to_owned(), Box::new(rulesets::client)));

@@ -1,9 +1,14 @@
 //! The commands: arguments to an exit code. One file per command.
 
 mod access;
+mod change;
 mod check;
+mod demote;
 mod evidence;
 mod explain;
+mod file;
+mod installation;
+mod promote;
 mod run;
 
 use clap::{Parser, Subcommand};
@@ -13,6 +18,8 @@ use std::process::ExitCode;
 /// sysexits(3): what scripts and systemd can tell apart.
 pub(crate) mod exit {
     pub(crate) const OK: u8 = 0;
+    /// None of sysexits': a question was answered, and the answer is no.
+    pub(crate) const GATE: u8 = 1;
     pub(crate) const USAGE: u8 = 64;
     pub(crate) const DATA: u8 = 65;
     pub(crate) const NO_INPUT: u8 = 66;
@@ -33,9 +40,9 @@ Begin:
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
 
-Exit codes are those of sysexits(3): 0 all is well, 64 wrong arguments, 65 bad input, 66 no input,
-69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed, 75 try again,
-78 a file of the configuration is wrong.";
+Exit codes are those of sysexits(3): 0 all is well, 1 a gate is shut, 64 wrong arguments, 65 bad input,
+66 no input, 69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed,
+75 try again, 78 a file of the configuration is wrong.";
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
@@ -52,6 +59,8 @@ enum Command {
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
+    Promote(promote::Arguments),
+    Demote(demote::Arguments),
     Evidence(evidence::Arguments),
 }
 
@@ -70,6 +79,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
+        Command::Promote(arguments) => promote::run(&arguments),
+        Command::Demote(arguments) => demote::run(&arguments),
         Command::Evidence(arguments) => evidence::run(&arguments),
     };
     match result {

@@ -1,12 +1,13 @@
 //! Evidence: stored counts of decisions, from which it is told who would break before anything does.
 //!
 //! The way through: [`observed`] takes from a decision what is counted, [`rollup`] counts it in memory, [`store`]
-//! keeps the counts in a file, [`writer`] does so for the daemon.
+//! keeps the counts in a file, [`writer`] does so for the daemon. [`ripeness`] tells what they say of a rule's next step.
 //!
 //! Promises: counts of several hosts, put together in any order, are those of one host that saw it all; so are
 //! the bounds on them. Must not: have a say in a decision, or hold one up; know mail addresses.
 
 pub mod observed;
+pub mod ripeness;
 pub mod rollup;
 pub mod store;
 pub mod writer;

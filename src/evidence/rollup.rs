@@ -360,7 +360,7 @@ impl Rollup {
         let network = address.and_then(neighbourhood).map(|network| network.to_string());
         let peer = Peer { known_by, domain, network: network.unwrap_or_default() };
         let session = Session {
-            direction: direction(observed),
+            direction: observed.direction.as_str().into(),
             version: owned(observed.version()),
             cipher: owned(observed.cipher()),
             bits: observed.bits,
@@ -496,14 +496,6 @@ fn merge_buckets<P: Ranked, R: Eq + Hash>(
 
 fn owned(text: &str) -> Word {
     Word::Owned(text.to_owned())
-}
-
-fn direction(observed: &Observed) -> Word {
-    use crate::policy::facts::Direction;
-    match observed.direction {
-        Direction::Inbound => "inbound".into(),
-        Direction::Outbound => "outbound".into(),
-    }
 }
 
 fn fared_word(fared: Fared) -> &'static str {

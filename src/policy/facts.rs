@@ -24,6 +24,16 @@ pub enum Direction {
     Outbound,
 }
 
+impl Direction {
+    /// The word for it, as in the record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Inbound => "inbound",
+            Self::Outbound => "outbound",
+        }
+    }
+}
+
 /// Whether there is TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TlsState {

@@ -5,11 +5,11 @@
 /// What `promote` asks of the evidence. Every part of it must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gate {
-    /// Days on which the requirement has been in force in the softer mode, or was watched.
+    /// Days in succession on which the requirement has been in force in the softer mode.
     pub min_days: u32,
-    /// Decisions of the rule in that time: a rule that nobody met has proved nothing.
+    /// Messages that the rule has met since it stands: a rule that nobody met has proved nothing.
     pub min_messages: u64,
-    /// Failures of the requirement in that time.
+    /// Failures of the requirement that are younger than `min_days`, or whose peer has not been seen passing since.
     pub max_failures: u64,
     /// Whether each peer that the rule has met must have met the requirement at least once.
     pub every_peer_passed: bool,

@@ -19,6 +19,7 @@ pub mod record;
 pub mod reply;
 pub mod requirement;
 pub mod rule;
+pub mod step;
 
 use gate::Gate;
 use rule::{Exempt, Rule};
@@ -167,6 +168,11 @@ impl Day {
         let epoch = jiff::civil::Date::constant(1970, 1, 1);
         // In days, the span of two civil dates always fits.
         Self(date.since(epoch).map_or(0, |span| i64::from(span.get_days())))
+    }
+
+    /// A day as it is displayed: `2026-11-22`.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse().ok().map(Self::of_date)
     }
 }
 

@@ -7,6 +7,7 @@ use super::Day;
 use super::network::Network;
 use super::requirement::Requirement;
 use std::fmt;
+use std::str::FromStr;
 
 /// How serious a requirement is. Ordered: `observe` < `soft-fail` < `enforce`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -95,6 +96,18 @@ impl fmt::Display for Side {
 /// A span of time, in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct Delay(pub u32);
+
+impl FromStr for Delay {
+    type Err = &'static str;
+
+    /// As the policy file has it, and in words: `4h`, `90m`, `1d 12h`, `2 hours`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let span = text.parse::<jiff::Span>().ok();
+        let span = span.and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok());
+        let seconds = span.and_then(|span| u32::try_from(span.as_secs()).ok()).filter(|seconds| *seconds > 0);
+        seconds.map(Self).ok_or("write a number and a unit: \"4h\", \"90m\", \"1d\"")
+    }
+}
 
 impl fmt::Display for Delay {
     /// As the policy file has it: `4h`, `1d 12h`.
@@ -199,6 +212,15 @@ impl Modes {
             Mode::Observe => self.observe.as_ref(),
             Mode::SoftFail => self.soft_fail.as_ref(),
             Mode::Enforce => self.enforce.as_ref(),
+        }
+    }
+
+    /// Gives a mode another entry, or none.
+    pub fn set(&mut self, mode: Mode, entry: Option<ModeEntry>) {
+        match mode {
+            Mode::Observe => self.observe = entry,
+            Mode::SoftFail => self.soft_fail = entry,
+            Mode::Enforce => self.enforce = entry,
         }
     }
 

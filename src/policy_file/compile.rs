@@ -231,12 +231,7 @@ impl<'c> Compiler<'c> {
         }
         let mut modes = Modes::default();
         for (mode, entry) in &doc.modes {
-            let entry = self.mode(entry);
-            match mode {
-                Mode::Observe => modes.observe = Some(entry),
-                Mode::SoftFail => modes.soft_fail = Some(entry),
-                Mode::Enforce => modes.enforce = Some(entry),
-            }
+            modes.set(*mode, Some(self.mode(entry)));
         }
         self.never_alone(&name, doc, &modes);
         // A failed handshake is no session, and may be refused to the exempt too.

@@ -2,6 +2,7 @@
 
 mod compile;
 pub mod diff;
+pub mod edit;
 pub mod load;
 mod schema;
 pub mod walk;

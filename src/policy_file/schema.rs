@@ -537,7 +537,6 @@ fn mode_entry<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>, mode: Mode) -> Opti
 const LONG_DELAY: Delay = Delay(2 * 86_400);
 
 fn max_delay(walk: &mut Walk<'_>, value: &Value<'_>, mode: Mode) -> Option<Delay> {
-    const HINT: &str = "write a number and a unit: \"4h\", \"90m\", \"1d\"";
     let text = walk.string(value, "max-delay")?;
     if mode != Mode::SoftFail {
         walk.tell(
@@ -547,14 +546,13 @@ fn max_delay(walk: &mut Walk<'_>, value: &Value<'_>, mode: Mode) -> Option<Delay
         );
         return None;
     }
-    let span = text.value.parse::<jiff::Span>().ok();
-    let seconds = span
-        .and_then(|span| span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok())
-        .and_then(|span| u32::try_from(span.as_secs()).ok());
-    let Some(delay) = seconds.filter(|seconds| *seconds > 0).map(Delay) else {
-        let message = format!("`{}` is no span of time", text.value);
-        walk.tell(Diagnostic::error("bad-delay", message).at(text.place).hint(HINT));
-        return None;
+    let delay = match text.value.parse::<Delay>() {
+        Ok(delay) => delay,
+        Err(hint) => {
+            let message = format!("`{}` is no span of time", text.value);
+            walk.tell(Diagnostic::error("bad-delay", message).at(text.place).hint(hint));
+            return None;
+        }
     };
     if delay > LONG_DELAY {
         walk.tell(

@@ -4,17 +4,14 @@
 //! nowhere else, and only where no error stands. The map itself is never rebuilt: that is the administrator's to do.
 //! Must not: know what the lines mean (see [`crate::sendmail::export`]).
 
-mod file;
-
+use super::super::file::{Seen, quoted, unified_diff};
 use super::super::{colour, complain, exit};
 use crate::diagnostics::{Diagnostic, DiagnosticRecord, Diagnostics, FileId, Place, Sources};
 use crate::policy::{Day, rule};
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use crate::sendmail::block;
 use crate::sendmail::export::{Export, Line, export};
-use file::Seen;
 use serde::Serialize;
-use similar::TextDiff;
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Write};
@@ -276,20 +273,10 @@ fn put(path: &Path, seen: &Seen, block: &str, dry_run: bool, outcome: &mut Outco
     let Ok(new) = block::replace(&seen.bytes, block) else { return };
     let written = new != seen.bytes && !dry_run;
     if written && let Err(failed) = seen.replace(&new) {
-        let message = format!("{} is not written: {failed}", path.display());
-        let diagnostic = Diagnostic::error("not-written", message).in_file(path).hint(failed.hint());
-        outcome.fail(failed.exit_code(), diagnostic);
+        outcome.fail(failed.exit_code(), failed.diagnostic(path));
         return;
     }
-    let mut diff = Vec::new();
-    if new != seen.bytes {
-        let lines = TextDiff::from_lines(seen.bytes.as_slice(), new.as_slice());
-        // Writing to a Vec cannot fail. Hunk by hunk: the whole at once would be made UTF-8.
-        let _ = write!(diff, "--- {0}\n+++ {0}\n", path.display());
-        for hunk in lines.unified_diff().iter_hunks() {
-            let _ = hunk.to_writer(&mut diff);
-        }
-    }
+    let diff = unified_diff(path, &seen.bytes, &new);
     outcome.change = Some(Change { diff, written, command: rebuild(path, seen.target()) });
 }
 
@@ -303,13 +290,6 @@ fn rebuild(path: &Path, target: &Path) -> String {
         let path = quoted(path);
         format!("makemap hash {path} < {path}")
     }
-}
-
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | '@' | '%');
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 fn report(arguments: &Arguments, outcome: &Outcome) -> io::Result<()> {

@@ -1,10 +1,12 @@
-//! An access file: read, and replaced as a whole.
+//! An administrator's file: read, replaced as a whole, and what changed in it shown.
 //!
 //! Promises: whoever looks finds the old file or the new one, never a part; owner, group and mode stay; a file that
 //! somebody changed meanwhile is left as it is. A symlink stays, and what it points to is replaced. Must not: know
 //! what the file says.
 
-use super::super::super::exit;
+use super::exit;
+use crate::diagnostics::Diagnostic;
+use similar::TextDiff;
 use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -84,8 +86,14 @@ impl Failed {
         }
     }
 
+    /// As it is told of a file.
+    pub(super) fn diagnostic(&self, path: &Path) -> Diagnostic {
+        let message = format!("{} is not written: {self}", path.display());
+        Diagnostic::error("not-written", message).in_file(path).hint(self.hint())
+    }
+
     /// What to do.
-    pub(super) fn hint(&self) -> &'static str {
+    fn hint(&self) -> &'static str {
         match self {
             Self::Create { .. } | Self::Owner { .. } => "run it as the file's owner, or as root",
             Self::Write(_) => "the file is as it was",
@@ -146,6 +154,27 @@ impl Seen {
         };
         owned().map_err(|error| Failed::Owner { uid, gid, mode, error })
     }
+}
+
+/// What a change of a file does to its lines; empty where it changes nothing.
+pub(super) fn unified_diff(path: &Path, old: &[u8], new: &[u8]) -> Vec<u8> {
+    let mut diff = Vec::new();
+    if new != old {
+        let lines = TextDiff::from_lines(old, new);
+        // Writing to a Vec cannot fail. Hunk by hunk: the whole at once would be made UTF-8.
+        let _ = write!(diff, "--- {0}\n+++ {0}\n", path.display());
+        for hunk in lines.unified_diff().iter_hunks() {
+            let _ = hunk.to_writer(&mut diff);
+        }
+    }
+    diff
+}
+
+/// A path as a shell takes it.
+pub(super) fn quoted(path: &Path) -> String {
+    let text = path.display().to_string();
+    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | '@' | '%');
+    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
 #[cfg(test)]
