@@ -219,8 +219,9 @@ proptest! {
         picks in vec((any::<Index>(), any::<Index>(), any::<Index>(), any::<u8>(), 0u8..6), 1..60),
         noise in vec(vec(any::<u8>(), 0..80), 0..6),
         each in any::<bool>(),
+        name in select(vec!["iso.log", "traditional.log"]),
     ) {
-        let log = fs::read(data("iso.log")).unwrap();
+        let log = fs::read(data(name)).unwrap();
         let all = lines(&log);
         let mut broken: Vec<Vec<u8>> = noise;
         for (line, at, other, byte, how) in picks {

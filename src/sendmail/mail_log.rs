@@ -334,7 +334,7 @@ impl Joiner {
 
     fn entry(&mut self, place: Place, entry: &Entry<'_>, emit: &mut impl FnMut(&Record<'_>)) {
         match entry {
-            Entry::Connected => self.connected(place),
+            Entry::Connected { relay } => self.connected(place, relay),
             Entry::Tls(entry::Side::Server, tls) => self.server_tls(place, tls),
             Entry::Tls(entry::Side::Client, tls) => self.client_tls(place, tls),
             Entry::Names { side, subject, issuer } => self.names_of(place, *side, subject, issuer),

@@ -22,7 +22,7 @@ pub(super) enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry<'l> {
     /// A client is there (from log level 10 on).
-    Connected,
+    Connected { relay: &'l [u8] },
     /// A handshake is over.
     Tls(Side, TlsEntry<'l>),
     /// The names in the other side's certificate, right behind that (from log level 12 on).
@@ -138,7 +138,7 @@ pub(super) fn without_queue_id(content: &[u8]) -> Option<Entry<'_>> {
     if let Some(rest) = content.strip_prefix(b"ruleset=") {
         return refused(None, rest);
     }
-    content.starts_with(b"NOQUEUE: connect from ").then_some(Entry::Connected)
+    content.strip_prefix(b"NOQUEUE: connect from ").map(|relay| Entry::Connected { relay })
 }
 
 /// Reads what stands behind a queue id.
@@ -253,15 +253,19 @@ fn to(queue_id: QueueId, rest: &[u8]) -> To<'_> {
             continue;
         };
         match name {
-            b"delay" | b"pri" | b"ntries" => {}
             b"xdelay" => to.took = duration(value),
             b"mailer" => to.mailer = value,
             b"relay" => to.relay = value,
             b"dsn" => to.dsn = value,
-            _ => {
+            b"reply" | b"stat" => {
                 to.outcome = rest;
                 return to;
             }
+            // `delay`, `pri`; `tls_verify` where sendmail was built to say so.
+            _ => {}
+        }
+        if behind.is_empty() {
+            return to;
         }
         rest = behind;
     }

@@ -308,6 +308,12 @@ fn a_milter_refused_and_no_more_is_there() {
     assert_eq!((records.len(), tally.not_joined), (0, 1));
     let records = of(&format!("6: STARTTLS=server, relay={MX}, {WEAK}\n{refused}"));
     assert_eq!(short(&records), ["mx.partner.example a@x 128"]);
+    // Where connections are logged, the client is known, and that there was no handshake.
+    let connect = format!("6: NOQUEUE: connect from {MX}");
+    assert_eq!(short(&of(&format!("{connect}\n{refused}"))), ["mx.partner.example a@x clear"]);
+    // But proto= says that there was one.
+    let from = format!("6: {}", from("6AM200re000006", "<a@x>", 0, "ESMTPS", MX));
+    assert_eq!(short(&of(&format!("{connect}\n{refused}\n{from}"))), ["mx.partner.example a@x unknown"]);
 }
 
 #[test]
@@ -345,6 +351,18 @@ fn each_recipient_of_a_delivery() {
     assert_eq!(short(&records), ["mx.y r@y 128", "mx.y \"a,b\"@y 128", "mx.y s@y 128"]);
     let names = [&records[0].cn_subject, &records[0].cert_subject, &records[0].cert_issuer];
     assert_eq!(names.map(Option::as_deref), [Some("mx.y"), Some("/O=Y/CN=mx.y"), Some("/CN=CA")]);
+}
+
+#[test]
+fn a_list_that_goes_on() {
+    let entries = [
+        format!("20: STARTTLS=client, relay=mx.y., {WEAK}"),
+        "20: 6AM200re000001: to=<r@y>,<s@y>, [more], ctladdr=<\"a, b=c\"@x> (1/1), delay=1+00:00:01, xdelay=00:00:01, mailer=esmtp, tls_verify=OK, pri=3, relay=mx.y. [192.0.2.9], dsn=2.0.0, stat=Sent".to_owned(),
+        // Cut within an address.
+        format!("20: {}", to("6AM200re000001", "<t@y>,<u@partn", "mx.y. [192.0.2.9]", SENT)),
+    ];
+    let (records, _) = joined(&log(&entries.join("\n")), Options { deliveries: true, ..options() });
+    assert_eq!(short(&records), ["mx.y r@y 128", "mx.y s@y 128", "mx.y t@y 128"]);
 }
 
 #[test]
