@@ -43,6 +43,21 @@ pub(super) enum Entry<'l> {
     To(To<'l>),
 }
 
+impl Entry<'_> {
+    /// Whether sendmail says this only from log level 9 on, as it does of handshakes. What was sent it tells below that.
+    pub(super) fn is_of_level_9(&self) -> bool {
+        match self {
+            Self::Connected { .. }
+            | Self::Tls(..)
+            | Self::Names { .. }
+            | Self::HandshakeFailed(_)
+            | Self::Ready { .. } => true,
+            Self::To(to) => !to.mailer.is_empty() && to.outcome.starts_with(b"stat=Deferred"),
+            _ => false,
+        }
+    }
+}
+
 /// `STARTTLS=…, relay=, version=, verify=, cipher=, bits=`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TlsEntry<'l> {

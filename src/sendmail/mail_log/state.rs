@@ -44,6 +44,8 @@ pub(super) struct Host {
     pub(super) run: u32,
     /// Whether `proto=` has told of TLS: then one that does not means something.
     pub(super) tells_tls: bool,
+    /// Whether it logs from level 9 on, where every handshake has its entry: then one that is not there means something.
+    pub(super) tells_handshakes: bool,
     /// Messages that were taken within this run, though their ids are older.
     pub(super) early: HashSet<QueueId, FixedState>,
     /// Sessions that were refused before the year was known.

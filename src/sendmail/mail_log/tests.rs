@@ -368,7 +368,9 @@ fn a_list_that_goes_on() {
 #[test]
 fn a_delivery_without_a_tls_entry() {
     let mx = "mx.y. [192.0.2.9]";
-    let first = format!("1: {}", from("6AM200re000001", "<a@x>", 2, "ESMTP", "root@localhost"));
+    let message = format!("1: {}", from("6AM200re000001", "<a@x>", 2, "ESMTP", "root@localhost"));
+    // Somebody's handshake: the log would tell of this one too.
+    let first = format!("9: STARTTLS=client, relay=mx.other., {TLS}\n{message}");
     let known =
         |entries: &[String]| short(&of(&([std::slice::from_ref(&first), entries].concat().join("\n"))));
     let id = "6AM200re000001";
@@ -381,6 +383,7 @@ fn a_delivery_without_a_tls_entry() {
         ["mx.y - clear"]
     );
     assert_eq!(known(&[format!("2: {}", to(id, "<r@y>", mx, deferred))]), ["mx.y - unknown"]);
+    assert_eq!(short(&of(&format!("{message}\n2: {}", to(id, "<r@y>", mx, SENT)))), ["mx.y - unknown"]);
     // From log level 10 on it is said.
     let ready = "2: AUTH=client, relay=mx.y., mech=, bits=0".to_owned();
     assert_eq!(known(&[ready.clone(), format!("2: {}", to(id, "<r@y>", mx, deferred))]), ["mx.y - clear"]);
@@ -408,6 +411,13 @@ fn a_delivery_without_a_tls_entry() {
         known(&[refused.to_owned(), format!("2: {}", to(older, "<r@y>", mx, deferred))]),
         ["mx.y - clear"]
     );
+    for (bits, told) in [("0", "clear"), ("128", "128")] {
+        let refused = format!(
+            "2: {id}: ruleset=tls_rcpt, arg1=r@y, relay=mx.y., reject=454 4.7.0 encryption too weak {bits} less than 256"
+        );
+        let entries = [refused, format!("2: {}", to(older, "<r@y>", mx, "dsn=4.2.0, stat=Deferred"))];
+        assert_eq!(known(&entries), [format!("mx.y - {told}")]);
+    }
     let refused =
         "2: ruleset=tls_server, arg1=OK, relay=mx.y, reject=454 4.7.0 encryption too weak 128 less than 256";
     assert_eq!(
