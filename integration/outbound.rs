@@ -7,6 +7,7 @@
 mod asking;
 mod certificates;
 mod faults;
+mod logged;
 mod modes;
 mod recipients;
 
@@ -54,6 +55,8 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("outbound-daemon-down-defers", faults::down_defers),
     ("outbound-daemon-killed", faults::killed),
     ("outbound-sockets", faults::sockets),
+    ("outbound-logged", logged::servers),
+    ("outbound-logged-each", logged::recipients),
 ];
 
 /// What a trial may choose.

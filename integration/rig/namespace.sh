@@ -19,6 +19,8 @@ export TMPDIR=/run/tmp
 cp -a /etc /run/etc
 mount --bind /run/etc /etc
 ln -sfn /proc/self/mounts /etc/mtab
+# Without /etc/localtime it is UTC: what stands in the log does not depend on where one is.
+rm -f /etc/localtime
 rm -f /etc/hosts /etc/nsswitch.conf /etc/resolv.conf /etc/host.conf
 echo 'hosts: files' >/etc/nsswitch.conf
 printf '%s\n' 'passwd: files' 'group: files' >>/etc/nsswitch.conf

@@ -4,6 +4,8 @@
 //! [`tokens`], sendmail's own way to take a value apart). From there [`import`] makes a policy, [`lint`] says
 //! what is wrong, and [`export`] goes the other way, into the marked [`block`] of an access map.
 //!
+//! The [`mail_log`]: what it tells of each session, message and delivery.
+//!
 //! The [`socket_map`]: what the outbound rulesets ask, and how they are answered.
 
 pub mod access_map;
@@ -12,6 +14,7 @@ pub mod export;
 pub mod import;
 pub mod lint;
 pub mod lower;
+pub mod mail_log;
 mod prefix;
 pub mod rhs;
 pub mod socket_map;

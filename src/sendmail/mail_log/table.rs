@@ -1,0 +1,94 @@
+//! A table that forgets what was not used for long, and never grows beyond its bound.
+//!
+//! Two halves: what is used goes to the young one. When that is full, or has been the young one for as long as a value
+//! may lie idle, the other is emptied and the halves change places. So what is idle goes after once to twice that time, what
+//! is in use stays, and no list is kept of who was used when.
+
+use foldhash::fast::FixedState;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::mem;
+
+type Half<K, V> = HashMap<K, V, FixedState>;
+
+/// A bounded table. Keys are ours or sendmail's, never a client's to choose: a fixed seed will do.
+#[derive(Clone, Debug)]
+pub(super) struct Table<K, V> {
+    young: Half<K, V>,
+    old: Half<K, V>,
+    /// Of each half.
+    bound: usize,
+    idle: Option<SignedDuration>,
+    /// When the halves last changed places.
+    turned: Option<Timestamp>,
+}
+
+impl<K: Eq + Hash + Copy, V> Table<K, V> {
+    /// At most `bound` values; each is kept for `idle` at least, if that is said and there is room.
+    pub(super) fn new(bound: usize, idle: Option<SignedDuration>) -> Self {
+        let half = || Half::with_hasher(FixedState::default());
+        Self { young: half(), old: half(), bound: (bound / 2).max(1), idle, turned: None }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.young.len() + self.old.len()
+    }
+
+    /// What has to go now: before anything is put in, and as time goes by. `full`: whether for want of room.
+    pub(super) fn turn(&mut self, now: Timestamp) -> Option<Gone<K, V>> {
+        // Another host's log may begin earlier.
+        let since = self.turned.map_or(now, |turned| turned.min(now));
+        self.turned = Some(since);
+        let full = self.young.len() >= self.bound;
+        let over = self.idle.is_some_and(|idle| now.duration_since(since) >= idle);
+        if !full && !over {
+            return None;
+        }
+        self.turned = Some(now);
+        // Its memory serves again.
+        mem::swap(&mut self.young, &mut self.old);
+        let gone: Vec<(K, V)> = self.young.drain().collect();
+        Some(Gone { values: gone, full })
+    }
+
+    /// A value, which counts as used.
+    pub(super) fn get(&mut self, key: K) -> Option<&mut V> {
+        if !self.young.contains_key(&key) {
+            self.young.insert(key, self.old.remove(&key)?);
+        }
+        self.young.get_mut(&key)
+    }
+
+    /// A value, made where there is none. Who calls has asked [`Self::turn`].
+    pub(super) fn get_or_insert(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
+        self.young.entry(key).or_insert_with(|| self.old.remove(&key).unwrap_or_else(new))
+    }
+
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        self.old.remove(&key);
+        self.young.insert(key, value);
+    }
+
+    pub(super) fn remove(&mut self, key: K) -> Option<V> {
+        self.young.remove(&key).or_else(|| self.old.remove(&key))
+    }
+
+    /// All values, to be changed.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+        self.young.iter_mut().chain(&mut self.old)
+    }
+
+    /// Takes all out.
+    pub(super) fn drain(&mut self) -> Vec<(K, V)> {
+        self.old.drain().chain(self.young.drain()).collect()
+    }
+}
+
+/// What a table has let go.
+#[derive(Clone, Debug)]
+pub(super) struct Gone<K, V> {
+    pub(super) values: Vec<(K, V)>,
+    /// For want of room, not of use.
+    pub(super) full: bool,
+}
