@@ -14,6 +14,7 @@ mod mail_log;
 mod outbound;
 mod promotion;
 mod promptness;
+mod report;
 mod rig;
 mod rulesets;
 mod samples;
@@ -69,8 +70,9 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("sample-passing".to_owned(), Box::new(samples::passing)));
     of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
-    of_rust.push(("evidence-full-disk".to_owned(), Box::new(evidence::full_disk)));
+    of_rust.push(("report-page".to_owned(), Box::new(report::pages)));
     of_rust.push(("promotion".to_owned(), Box::new(promotion::promotion)));
+    of_rust.push(("evidence-full-disk".to_owned(), Box::new(evidence::full_disk)));
     of_rust.push(("access-map-live".to_owned(), Box::new(access_live::same_outcomes)));
     of_rust.push(("rulesets-odd".to_owned(), Box::new(rulesets::odd_rules)));
     of_rust.push(("rulesets-client".to_owned(), Box::new(rulesets::client)));

@@ -5,6 +5,7 @@
 //! ```text
 //! main → cli → service → {milter, outbound, reload} → daemon_file
 //!      → {telemetry, listener, policy_file, sendmail, snapshot, evidence} → {policy, diagnostics}
+//!            → {replay → sendmail, simulation, report → evidence} → policy
 //! ```
 
 pub mod cli;
@@ -19,8 +20,11 @@ pub mod outbound;
 pub mod policy;
 pub mod policy_file;
 pub mod reload;
+pub mod replay;
+pub mod report;
 pub mod sendmail;
 pub mod service;
+pub mod simulation;
 pub mod snapshot;
 pub mod telemetry;
 pub mod waiting;

@@ -1,12 +1,11 @@
 //! `encr-milter explain`: one decision and how it came about, or many from JSON Lines.
 
-use super::{colour, complain, exit};
+use super::{complain, exit, policies};
 use crate::policy::Policy;
 use crate::policy::decide::{Decision, decide, tried};
 use crate::policy::facts::{Direction, Facts};
 use crate::policy::record::Record;
 use crate::policy::rule::Standing;
-use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::io::{self, BufRead, Write};
@@ -167,13 +166,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         return Ok(exit::USAGE);
     }
     let now = jiff::Timestamp::now();
-    let request = Request { patterns: arguments.policy.clone(), max_size: DEFAULT_MAX_SIZE };
-    let loaded = load(&request, &mut Disk, Record::default().day(now));
-    let Some(policy) = loaded.policy else {
-        write!(io::stderr().lock(), "{}", loaded.diagnostics.render(&loaded.sources, colour()))?;
-        complain(&format!("the policy is wrong: {}", loaded.diagnostics.summary().unwrap_or_default()));
-        return Ok(exit::CONFIG);
-    };
+    let Some(policy) = policies::load(&arguments.policy, now)? else { return Ok(exit::CONFIG) };
     if arguments.batch {
         return batch(&policy, now);
     }

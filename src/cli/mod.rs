@@ -8,8 +8,12 @@ mod evidence;
 mod explain;
 mod file;
 mod installation;
+mod policies;
 mod promote;
+mod replaying;
+mod report;
 mod run;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 use std::io::{self, IsTerminal, Write};
@@ -37,6 +41,9 @@ Begin:
   encr-milter explain --policy policy.toml \\
       --client-name mx.partner.example --tls-version TLSv1.2 --cipher-bits 128
                                                      what would be decided, and why?
+  encr-milter simulate --policy policy.toml /var/log/mail.log*
+                                                     what would it have changed?
+  encr-milter report /var/log/mail.log*              who encrypts how, and who would break?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
 
@@ -59,9 +66,11 @@ enum Command {
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
+    Simulate(simulate::Arguments),
+    Report(report::Arguments),
+    Evidence(evidence::Arguments),
     Promote(promote::Arguments),
     Demote(demote::Arguments),
-    Evidence(evidence::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -79,9 +88,11 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
+        Command::Report(arguments) => report::run(&arguments),
+        Command::Evidence(arguments) => evidence::run(&arguments),
         Command::Promote(arguments) => promote::run(&arguments),
         Command::Demote(arguments) => demote::run(&arguments),
-        Command::Evidence(arguments) => evidence::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -7,6 +7,7 @@
 //! the bounds on them. Must not: have a say in a decision, or hold one up; know mail addresses.
 
 pub mod observed;
+pub mod questions;
 pub mod ripeness;
 pub mod rollup;
 pub mod store;

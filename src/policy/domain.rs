@@ -209,6 +209,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_registered_is_told_by_the_public_suffix_list() {
+        for (name, registered) in [
+            ("mx1.mail.partner.example", "partner.example"),
+            ("mx.partner.co.uk", "partner.co.uk"),
+            ("co.uk", "co.uk"),
+            ("localhost", "localhost"),
+            ("", ""),
+        ] {
+            assert_eq!(registrable(name), registered);
+        }
+    }
+
+    #[test]
     fn an_address_is_split_at_its_last_at() {
         assert_eq!(split_address("a@b"), ("a", Some("b")));
         assert_eq!(split_address("\"x@y\"@b"), ("\"x@y\"", Some("b")));

@@ -26,43 +26,43 @@ pub struct Record<'a> {
     #[serde(serialize_with = "microseconds", skip_serializing_if = "Option::is_none")]
     pub ts: Option<jiff::Timestamp>,
     /// The MTA's own name, `{j}`.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub host: Option<Cow<'a, str>>,
     /// The message's queue id.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub queue_id: Option<Cow<'a, str>>,
     /// Which way the mail goes.
     #[serde(deserialize_with = "lenient")]
     pub direction: Direction,
     /// The SMTP client's name, `[address]` where it has none.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub client_name: Option<Cow<'a, str>>,
     /// The SMTP client's address, in its standard form; `0` for a process of this host.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub client_addr: Option<Cow<'a, str>>,
     /// Whether the name is confirmed: `OK`, `FAIL`, `FORGED`, `TEMP`.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub client_resolve: Option<Cow<'a, str>>,
     /// The SMTP server's name, of mail that leaves.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub server_name: Option<Cow<'a, str>>,
     /// The SMTP server's address.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub server_addr: Option<Cow<'a, str>>,
     /// The envelope sender without angle brackets; `<>` for the null sender.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub sender: Option<Cow<'a, str>>,
     /// The recipient that was judged, without angle brackets.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub recipient: Option<Cow<'a, str>>,
     /// Who authenticated.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub auth: Option<Cow<'a, str>>,
     /// `TLSv1.3`; absent in the clear.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub tls_version: Option<Cow<'a, str>>,
     /// The cipher suite; absent in the clear.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub cipher: Option<Cow<'a, str>>,
     /// Effective key bits; 0 in the clear; absent where the MTA did not tell.
     #[serde(deserialize_with = "lenient_bits", skip_serializing_if = "Option::is_none")]
@@ -71,16 +71,16 @@ pub struct Record<'a> {
     #[serde(deserialize_with = "lenient_bits", skip_serializing_if = "Option::is_none")]
     pub auth_ssf: Option<u16>,
     /// How the peer's certificate fared: `OK`, `NO`, `NOT`, `FAIL`, …
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub verify: Option<Cow<'a, str>>,
     /// The certificate's common name, where one came.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub cn_subject: Option<Cow<'a, str>>,
     /// The certificate's subject, where one came.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub cert_subject: Option<Cow<'a, str>>,
     /// The certificate's issuer, where one came.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub cert_issuer: Option<Cow<'a, str>>,
     /// How many seconds this message had been tried for, where a `max-delay` made that count.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
@@ -95,25 +95,25 @@ pub struct Record<'a> {
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub disposition: Option<Disposition>,
     /// The rule that decided.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub rule: Option<Cow<'a, str>>,
     /// The side on which its key was found.
     #[serde(deserialize_with = "lenient", skip_serializing_if = "Option::is_none")]
     pub side: Option<Side>,
     /// The key.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub key: Option<Cow<'a, str>>,
     /// Why, in sendmail's words.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub reason: Option<Cow<'a, str>>,
     /// What the client was told, as it saw it.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub reply: Option<Cow<'a, str>>,
     /// Every mode that was not met.
     #[serde(borrow, deserialize_with = "lenient", skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailureRecord<'a>>,
     /// The policy's fingerprint, 12 hex digits.
-    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    #[serde(borrow, deserialize_with = "word", skip_serializing_if = "Option::is_none")]
     pub policy: Option<Cow<'a, str>>,
 }
 
@@ -145,6 +145,13 @@ fn microseconds<S: Serializer>(ts: &Option<jiff::Timestamp>, serializer: S) -> R
 
 /// The null sender, as the record writes it.
 const NULL_SENDER: &str = "<>";
+
+/// A word that is borrowed from the input where it stands there as it is: serde by itself copies what is optional.
+fn word<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Cow<'de, str>>, D::Error> {
+    #[derive(Deserialize)]
+    struct Word<'a>(#[serde(borrow)] Cow<'a, str>);
+    Ok(Option::<Word<'_>>::deserialize(deserializer)?.map(|word| word.0))
+}
 
 /// A value from whoever wrote the input: null, or a word of a later version, is as if it were not there.
 fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
@@ -361,7 +368,7 @@ impl serde_json::ser::Formatter for OneLine {
 
 /// Characters that must not reach a log as they are: controls, line and paragraph separators, and those
 /// that turn the direction of what follows.
-fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
@@ -542,6 +549,7 @@ mod tests {
         let line = r#"{"client_addr":"192.0.2.7","cipher_bits":"128","cipher":"X","auth_ssf":-1,"extra":{},"recipient":null}"#;
         let record: Record<'_> = serde_json::from_str(line).unwrap();
         assert_eq!((record.cipher_bits, record.auth_ssf), (Some(128), None));
+        assert!(matches!(record.client_addr, Some(Cow::Borrowed("192.0.2.7"))), "copied");
         let later =
             r#"{"direction":null,"failures":null,"verdict":"later","mode":7,"client_addr":"192.0.2.7"}"#;
         let record: Record<'_> = serde_json::from_str(later).unwrap();

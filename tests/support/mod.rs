@@ -12,8 +12,10 @@
 pub(crate) mod asker;
 pub(crate) mod daemon;
 pub(crate) mod data;
+pub(crate) mod html;
 pub(crate) mod in_process;
 pub(crate) mod mta;
+pub(crate) mod random;
 
 use encr_milter::policy::{Day, Policy};
 use encr_milter::policy_file::load::{Loaded, ReadError, Request, Store, load};

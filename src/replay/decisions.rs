@@ -1,0 +1,114 @@
+//! A line of JSON: a decision record, or something else.
+//!
+//! Promises: records of older and newer versions are read leniently; the other events of a daemon that logs JSON are
+//! told from records without being parsed.
+
+use crate::policy::record::Record;
+use memchr::memmem;
+
+/// No JSON, or not whole.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+/// Reads a line that begins with `{`: a decision record, or the part of one that can be judged; nothing where it is
+/// something else, an event of the daemon's log or another program's object.
+pub(super) fn read(line: &[u8]) -> Result<Option<Record<'_>>, Broken> {
+    if is_event(line) {
+        return Ok(None);
+    }
+    // Checked at once, not word by word.
+    let line = std::str::from_utf8(line).map_err(|_| Broken)?;
+    let record = serde_json::from_str::<Record<'_>>(line).map_err(|_| Broken)?;
+    Ok(Some(record).filter(can_be_judged))
+}
+
+/// Whether the line is one of the daemon's log, `{"ts":"…","level":…`.
+fn is_event(line: &[u8]) -> bool {
+    let ts = line.strip_prefix(br#"{"ts":""#);
+    let behind = ts.and_then(|ts| Some(ts.split_at_checked(memchr::memchr(b'"', ts)?)?.1));
+    behind.is_some_and(|behind| behind.starts_with(br#"","level":"#))
+}
+
+/// Whether it says anything that a policy is held against.
+fn can_be_judged(record: &Record<'_>) -> bool {
+    let told = [
+        &record.client_name,
+        &record.client_addr,
+        &record.server_name,
+        &record.server_addr,
+        &record.sender,
+        &record.recipient,
+        &record.auth,
+        &record.tls_version,
+        &record.cipher,
+        &record.verify,
+    ];
+    record.verdict.is_some() || record.cipher_bits.is_some() || told.iter().any(|told| told.is_some())
+}
+
+/// The object in a line that syslog wrote for the daemon: `… encr-milter[PID]: {…}`. Only directly behind the
+/// daemon's own name: other programs log what clients sent, and that may look like anything.
+pub(super) fn in_syslog(line: &[u8]) -> Option<&[u8]> {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    if line.last() != Some(&b'}') {
+        return None;
+    }
+    let colon = memmem::find(line, b": ")?;
+    let (before, behind) = line.split_at_checked(colon)?;
+    let tag = before.rsplit(|b| *b == b' ').next()?;
+    let name = tag.split(|b| *b == b'[').next()?;
+    let object = behind.get(2..)?;
+    (name == b"encr-milter" && object.starts_with(b"{")).then_some(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_told_from_other_objects() {
+        let kind = |line: &str| match read(line.as_bytes()) {
+            Ok(Some(_)) => "decision",
+            Ok(None) => "other",
+            Err(Broken) => "broken",
+        };
+        for (line, expected) in [
+            (
+                r#"{"ts":"2026-11-18T11:06:40.123456Z","direction":"inbound","client_addr":"192.0.2.7"}"#,
+                "decision",
+            ),
+            (r#"{"client_addr":"192.0.2.7"}"#, "decision"),
+            (r#"{"verdict":"no-rule","later_field":{"a":[1]}}"#, "decision"),
+            (r#"{"cipher_bits":"128"}"#, "decision"),
+            (
+                r#"{"ts":"2026-11-18T11:06:40.123456Z","level":"info","message":"listening","sender":"x"}"#,
+                "other",
+            ),
+            (r#"{"__CURSOR":"s=1","MESSAGE":"hello"}"#, "other"),
+            ("{}", "other"),
+            (r#"{"client_addr":"192.0."#, "broken"),
+            ("{ rubbish }", "broken"),
+            (r#"{"ts":"#, "broken"),
+        ] {
+            assert_eq!(kind(line), expected, "{line}");
+        }
+        assert!(read(b"{\"sender\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn in_syslog_only_the_daemons_own_word_counts() {
+        let object = br#"{"client_addr":"192.0.2.7"}"#;
+        for (prefix, is) in [
+            ("Nov 22 02:07:29 mta encr-milter[77]: ", true),
+            ("2026-11-22T02:07:29.015527+00:00 mta encr-milter[77]: ", true),
+            ("2026-11-22T02:07:29.015527+00:00 mta encr-milter: ", true),
+            ("Nov 22 02:07:29 mta sm-mta[77]: 4AM: from=<a>, msgid=encr-milter[77]: ", false),
+            ("Nov 22 02:07:29 mta sm-mta[77]: ", false),
+            ("Nov 22 02:07:29 mta encr-milter[77]: x ", false),
+        ] {
+            let line = [prefix.as_bytes(), object].concat();
+            assert_eq!(in_syslog(&line), is.then_some(object.as_slice()), "{prefix}");
+        }
+        assert_eq!(in_syslog(b"}"), None);
+    }
+}

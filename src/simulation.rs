@@ -1,0 +1,427 @@
+//! What would change: decisions of two policies on the same messages, or of one and what was recorded.
+//!
+//! Promises: pure, no clock and no files; the result does not depend on the order of what comes in, but for which
+//! examples are kept; memory is bounded, however many peers, domains and reasons there are ([`MAX_GROUPS`],
+//! [`MAX_REASONS`], [`peers`]). Must not: decide.
+
+pub mod peers;
+
+use crate::policy::decide::{Decision, Disposition, Envelope, Verdict, disposition};
+use crate::policy::domain::{Normalised, registrable, split_address};
+use crate::policy::facts::{Direction, Facts, plain_address, told_address};
+use crate::policy::network::neighbourhood;
+use crate::policy::record::Record;
+use crate::policy::rule::Side;
+use hashbrown::HashTable;
+use peers::Peers;
+use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
+
+/// What becomes of a message. Ordered: the further down, the worse for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fate {
+    /// Every mode in force was met.
+    Passed,
+    /// It is not judged.
+    Exempt,
+    /// No rule has a key for it, or nobody has judged it.
+    NoRule,
+    /// The MTA did not tell what would be needed to judge it.
+    Unknown,
+    /// It fails, and is let through.
+    Observed,
+    /// 4xx
+    Deferred,
+    /// 5xx
+    Refused,
+}
+
+impl Fate {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::Passed,
+        Self::Exempt,
+        Self::NoRule,
+        Self::Unknown,
+        Self::Observed,
+        Self::Deferred,
+        Self::Refused,
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Exempt => "exempt",
+            Self::NoRule => "no-rule",
+            Self::Unknown => "unknown",
+            Self::Observed => "observed",
+            Self::Deferred => "deferred",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// What is done with such a message.
+    pub fn disposition(self) -> Disposition {
+        match self {
+            Self::Refused => Disposition::Reject,
+            Self::Deferred => Disposition::Tempfail,
+            _ => Disposition::Accept,
+        }
+    }
+
+    fn of(verdict: Verdict, done: Disposition) -> Self {
+        match (done, verdict) {
+            (Disposition::Reject, _) => Self::Refused,
+            (Disposition::Tempfail, _) => Self::Deferred,
+            (Disposition::Accept, Verdict::Pass) => Self::Passed,
+            (Disposition::Accept, Verdict::Fail) => Self::Observed,
+            (Disposition::Accept, Verdict::Exempt) => Self::Exempt,
+            (Disposition::Accept, Verdict::NoRule) => Self::NoRule,
+            (Disposition::Accept, Verdict::Unknown) => Self::Unknown,
+        }
+    }
+
+    /// Whether anybody notices: the administrator (a failure, or what could not be judged), or the sender.
+    fn shows(self) -> bool {
+        self >= Self::Unknown
+    }
+}
+
+/// Whether anybody notices that a message fares otherwise.
+pub fn is_change(from: Fate, to: Fate) -> bool {
+    from != to && (from.shows() || to.shows())
+}
+
+/// A decision, as far as it counts here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged<'a> {
+    /// What becomes of the message.
+    pub fate: Fate,
+    /// The rule that decided.
+    pub rule: Option<&'a str>,
+    /// The side on which its key was found.
+    pub side: Option<Side>,
+    /// Why.
+    pub reason: Option<&'a str>,
+}
+
+impl<'a> Judged<'a> {
+    /// What a policy decides.
+    pub fn by(decision: &'a Decision<'_>) -> Self {
+        Self {
+            fate: Fate::of(decision.verdict, decision.disposition),
+            rule: decision.rule.map(|rule| rule.name.as_str()),
+            side: decision.side,
+            reason: decision.reason.as_deref(),
+        }
+    }
+
+    /// What a record says was decided. One that was not judged was let through by no rule.
+    pub fn recorded(record: &'a Record<'_>) -> Self {
+        let verdict = record.verdict.unwrap_or(Verdict::NoRule);
+        let done = record.disposition.unwrap_or(disposition(verdict, record.mode));
+        Self {
+            fate: Fate::of(verdict, done),
+            rule: record.rule.as_deref(),
+            side: record.side,
+            reason: record.reason.as_deref(),
+        }
+    }
+}
+
+/// So many groups are told apart; what comes after them is told together, by rule.
+pub const MAX_GROUPS: usize = 10_000;
+
+/// So many reasons of a group are told apart: some have names of certificates in them.
+pub const MAX_REASONS: usize = 4;
+
+/// So many bytes of a word that somebody sent are kept.
+const MAX_WORD: usize = 256;
+
+/// The domain of a group that stands for many.
+pub const OTHERS: &str = "(others)";
+
+/// Messages to which the same happens.
+#[derive(Debug)]
+pub struct Group {
+    /// Which way the mail goes.
+    pub direction: Direction,
+    /// What becomes of them now.
+    pub from: Fate,
+    /// What would become of them.
+    pub to: Fate,
+    /// The rule under which they fare worse: the one that would act, or the one that does now.
+    pub rule: Option<String>,
+    /// The side on which its key was found.
+    pub side: Option<Side>,
+    /// Whom it is about: the registrable domain of the host's confirmed name, or the network of a host without one; the
+    /// domain of the address where the rule's key was one of a mail address.
+    pub domain: String,
+    /// How many.
+    pub messages: u64,
+    /// How many hosts.
+    pub peers: Peers,
+    /// Why, with the number of messages.
+    pub reasons: Vec<(String, u64)>,
+    /// Messages of other reasons than these.
+    pub other_reasons: u64,
+    /// The first of them.
+    pub first: Option<jiff::Timestamp>,
+    /// The last of them.
+    pub last: Option<jiff::Timestamp>,
+    /// A few of them, each of another host.
+    pub examples: Vec<Record<'static>>,
+}
+
+/// Counts what would change.
+#[derive(Debug)]
+pub struct Simulation {
+    judged: u64,
+    first: Option<jiff::Timestamp>,
+    last: Option<jiff::Timestamp>,
+    transitions: [[u64; Fate::ALL.len()]; Fate::ALL.len()],
+    groups: Vec<Group>,
+    index: HashTable<usize>,
+    hasher: RandomState,
+    max_examples: usize,
+}
+
+impl Simulation {
+    /// With so many examples of each group.
+    pub fn new(max_examples: usize) -> Self {
+        Self {
+            judged: 0,
+            first: None,
+            last: None,
+            transitions: Default::default(),
+            groups: Vec::new(),
+            index: HashTable::new(),
+            hasher: RandomState::new(),
+            max_examples,
+        }
+    }
+
+    /// Counts one message.
+    pub fn add(&mut self, record: &Record<'_>, facts: &Facts<'_>, before: Judged<'_>, after: Judged<'_>) {
+        self.judged += 1;
+        widen(&mut self.first, &mut self.last, record.ts);
+        if let Some(count) =
+            self.transitions.get_mut(before.fate as usize).and_then(|row| row.get_mut(after.fate as usize))
+        {
+            *count += 1;
+        }
+        if !is_change(before.fate, after.fate) {
+            return;
+        }
+        // What is told is the decision under which it fares worse.
+        let acts = if after.fate > before.fate { after } else { before };
+        let key = Key {
+            direction: facts.direction,
+            from: before.fate,
+            to: after.fate,
+            rule: acts.rule,
+            side: acts.side,
+            domain: &domain_of(facts, record.envelope(), acts.side),
+        };
+        let max_examples = self.max_examples;
+        let Some(group) = self.group(key) else { return };
+        group.messages += 1;
+        widen(&mut group.first, &mut group.last, record.ts);
+        group.reason(acts.reason.unwrap_or_default());
+        if group.peers.add(facts) && group.examples.len() < max_examples {
+            group.examples.push(example(record, acts.reason));
+        }
+    }
+
+    /// The group of a key, made where there is none yet and room for it.
+    fn group(&mut self, key: Key<'_>) -> Option<&mut Group> {
+        let with_rule = Key { domain: OTHERS, ..key };
+        let at_last = Key { rule: None, side: None, ..with_rule };
+        for (key, room) in [
+            (key, MAX_GROUPS),
+            // Records may name any number of rules.
+            (with_rule, 2 * MAX_GROUPS),
+            (at_last, usize::MAX),
+        ] {
+            let hash = self.hasher.hash_one(key);
+            let groups = &self.groups;
+            let found = self.index.find(hash, |&at| groups.get(at).is_some_and(|group| group.key() == key));
+            if let Some(&at) = found {
+                return self.groups.get_mut(at);
+            }
+            if self.groups.len() < room {
+                let Self { groups, index, hasher, .. } = self;
+                let hash_of = |&at: &usize| groups.get(at).map_or(0, |group| hasher.hash_one(group.key()));
+                index.insert_unique(hash, groups.len(), hash_of);
+                groups.push(Group::new(key));
+                return groups.last_mut();
+            }
+        }
+        None
+    }
+
+    /// How many messages were judged.
+    pub fn judged(&self) -> u64 {
+        self.judged
+    }
+
+    /// The first and the last message that was judged.
+    pub fn period(&self) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
+        self.first.zip(self.last)
+    }
+
+    /// How many messages go from one fate to another.
+    pub fn transition(&self, from: Fate, to: Fate) -> u64 {
+        self.transitions.get(from as usize).and_then(|row| row.get(to as usize)).copied().unwrap_or(0)
+    }
+
+    /// How many messages have a fate now.
+    pub fn before(&self, fate: Fate) -> u64 {
+        Fate::ALL.into_iter().map(|to| self.transition(fate, to)).sum()
+    }
+
+    /// How many messages would have it.
+    pub fn after(&self, fate: Fate) -> u64 {
+        Fate::ALL.into_iter().map(|from| self.transition(from, fate)).sum()
+    }
+
+    /// How many messages would have it that fare better now.
+    pub fn newly(&self, fate: Fate) -> u64 {
+        Fate::ALL.into_iter().filter(|from| *from < fate).map(|from| self.transition(from, fate)).sum()
+    }
+
+    /// How many messages would fare otherwise than now, so that somebody notices.
+    pub fn changed(&self) -> u64 {
+        let pairs = Fate::ALL.into_iter().flat_map(|from| Fate::ALL.map(|to| (from, to)));
+        pairs.filter(|(from, to)| is_change(*from, *to)).map(|(from, to)| self.transition(from, to)).sum()
+    }
+
+    /// What would change, the worst first, and of that the most.
+    pub fn changes(&self) -> Vec<&Group> {
+        let mut groups: Vec<&Group> = self.groups.iter().collect();
+        groups.sort_by_cached_key(|group| {
+            let hardens = group.to > group.from;
+            let worst = group.to.max(group.from);
+            let order = std::cmp::Reverse((hardens, worst, group.messages));
+            (group.direction as u8, order, group.to, group.from, &group.rule, group.side, &group.domain)
+        });
+        groups
+    }
+}
+
+fn widen(
+    first: &mut Option<jiff::Timestamp>,
+    last: &mut Option<jiff::Timestamp>,
+    ts: Option<jiff::Timestamp>,
+) {
+    if let Some(ts) = ts {
+        *first = Some(first.map_or(ts, |first| first.min(ts)));
+        *last = Some(last.map_or(ts, |last| last.max(ts)));
+    }
+}
+
+/// What a group has in common.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Key<'a> {
+    direction: Direction,
+    from: Fate,
+    to: Fate,
+    rule: Option<&'a str>,
+    side: Option<Side>,
+    domain: &'a str,
+}
+
+impl Group {
+    fn new(key: Key<'_>) -> Self {
+        Self {
+            direction: key.direction,
+            from: key.from,
+            to: key.to,
+            rule: key.rule.map(str::to_owned),
+            side: key.side,
+            domain: key.domain.to_owned(),
+            messages: 0,
+            peers: Peers::default(),
+            reasons: Vec::new(),
+            other_reasons: 0,
+            first: None,
+            last: None,
+            examples: Vec::new(),
+        }
+    }
+
+    fn key(&self) -> Key<'_> {
+        let Self { direction, from, to, side, .. } = *self;
+        Key { direction, from, to, rule: self.rule.as_deref(), side, domain: &self.domain }
+    }
+
+    fn reason(&mut self, reason: &str) {
+        let reason = beginning(reason);
+        if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| *known == reason) {
+            *count += 1;
+        } else if self.reasons.len() < MAX_REASONS {
+            self.reasons.push((reason.to_owned(), 1));
+        } else {
+            self.other_reasons += 1;
+        }
+    }
+}
+
+/// A word that somebody sent, up to a bound.
+fn beginning(word: &str) -> &str {
+    word.get(..word.floor_char_boundary(MAX_WORD)).unwrap_or(word)
+}
+
+/// Whom a decision is about.
+fn domain_of<'a>(facts: &'a Facts<'_>, envelope: Envelope<'_>, side: Option<Side>) -> Cow<'a, str> {
+    let address = match side {
+        Some(Side::Sender) => envelope.sender,
+        Some(Side::Recipient | Side::RecipientOutbound) => envelope.recipient,
+        Some(Side::Client | Side::Server) | None => None,
+    };
+    let address = address.map(|address| plain_address(told_address(facts.direction, address)));
+    if let Some(domain) = address.as_deref().and_then(|address| split_address(address).1)
+        && let Some(domain) = Normalised::of(domain)
+    {
+        return Cow::Owned(domain.as_str().to_owned());
+    }
+    if let Some(name) = facts.confirmed_name().and_then(Normalised::of) {
+        return Cow::Owned(registrable(name.as_str()).to_owned());
+    }
+    if let Some(network) = facts.lookup_ip().and_then(neighbourhood) {
+        return Cow::Owned(network.to_string());
+    }
+    let told = facts.peer_name.as_deref().or(facts.peer_addr.as_deref());
+    Cow::Borrowed(beginning(told.unwrap_or_default()))
+}
+
+/// A record with what a person looks a message up by, and what it is judged by.
+fn example(record: &Record<'_>, reason: Option<&str>) -> Record<'static> {
+    let word = |told: &Option<Cow<'_, str>>| {
+        told.as_deref().map(|word| Cow::<'static, str>::Owned(beginning(word).to_owned()))
+    };
+    Record {
+        ts: record.ts,
+        host: word(&record.host),
+        queue_id: word(&record.queue_id),
+        direction: record.direction,
+        client_name: word(&record.client_name),
+        client_addr: word(&record.client_addr),
+        client_resolve: word(&record.client_resolve),
+        server_name: word(&record.server_name),
+        server_addr: word(&record.server_addr),
+        sender: word(&record.sender),
+        recipient: word(&record.recipient),
+        tls_version: word(&record.tls_version),
+        cipher: word(&record.cipher),
+        cipher_bits: record.cipher_bits,
+        verify: word(&record.verify),
+        reason: reason.map(|reason| Cow::Owned(beginning(reason).to_owned())),
+        ..Record::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;
