@@ -31,7 +31,7 @@ pub(crate) fn taken_apart(html: &str) -> Page {
         rest = &rest[at + 1..];
         if let Some(after) = rest.strip_prefix('/') {
             let (name, behind) = after.split_once('>').expect("an end tag without its end");
-            assert_eq!(open.pop().as_deref(), Some(name), "closed by another, before {:.60}", behind);
+            assert_eq!(open.pop().as_deref(), Some(name), "closed by another, before {behind:.60}");
             rest = behind;
             continue;
         }
