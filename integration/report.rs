@@ -8,7 +8,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::{Value, json};
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::rig::tool::run;
 use crate::rig::{Result, Rig};
@@ -91,8 +92,8 @@ pub(crate) fn pages(rig: &Rig) -> Result<()> {
         run(report.current_dir(folder), "")?;
     }
     let wrong = measured(folder, "wrong.html", 375)?;
-    if wrong["width"].as_u64() < Some(2000) || wrong["ran"] != true {
-        return Err(format!("a page that is wrong is not seen to be: {wrong}"));
+    if wrong.width < 2000 || !wrong.ran {
+        return Err(format!("a page that is wrong is not seen to be: {wrong:?}"));
     }
     for width in WIDTHS {
         // Who would break, both ways; rules; what happened; exemptions; next.
@@ -107,16 +108,19 @@ pub(crate) fn pages(rig: &Rig) -> Result<()> {
 /// A site's worth of mail, with everything in it that a page could stumble over.
 fn decisions() -> String {
     let mut lines = Vec::new();
-    for day in 1..=28 {
+    for (day, hostile) in (1..=28).zip(HOSTILE.iter().cycle()) {
         for domain in 0..60 {
-            let (version, bits) = [("TLSv1.3", 256), ("TLSv1.2", 128), ("TLSv1", 112)][domain % 3];
+            let (version, bits) = match domain % 3 {
+                0 => ("TLSv1.3", 256),
+                1 => ("TLSv1.2", 128),
+                _ => ("TLSv1", 112),
+            };
             lines.push(json!({
                 "ts": format!("2026-10-{day:02}T08:00:00Z"), "client_name": format!("mx.d{domain}.example"),
                 "client_addr": format!("192.0.{domain}.1"), "client_resolve": "OK",
                 "tls_version": version, "cipher": "X", "cipher_bits": bits, "verify": "NOT",
             }));
         }
-        let hostile = HOSTILE[day % HOSTILE.len()];
         for host in ["mx", "a-host-of-a-name-that-goes-on-and-on-and-on-and-on-and-on-and-on"] {
             lines.push(json!({
                 "ts": format!("2026-10-{day:02}T09:00:00Z"), "client_name": format!("{host}.evil.example"),
@@ -135,11 +139,11 @@ fn decisions() -> String {
             "cipher_bits": 112, "verify": "FAIL",
         }));
     }
-    lines.iter().map(|line| format!("{line}\n")).collect()
+    lines.iter().fold(String::new(), |all, line| all + &line.to_string() + "\n")
 }
 
 /// What the page around it says of a page.
-fn measured(folder: &Path, page: &str, width: u64) -> Result<Value> {
+fn measured(folder: &Path, page: &str, width: u64) -> Result<Measured> {
     let address = format!("file://{}", folder.join(page).display());
     let around = AROUND.replace("PAGE", &address).replace("WIDTH", &width.to_string());
     let path = folder.join("around.html");
@@ -174,21 +178,43 @@ fn chromium(folder: &Path) -> Command {
     command
 }
 
-fn fits(told: &Value, width: u64, sections: u64, charts: u64) -> Result<()> {
-    let number = |name: &str| told[name].as_u64().unwrap_or(u64::MAX);
-    let none = ["wide", "flat_sections", "flat_charts", "small", "scripts", "images", "fetched"];
-    let holds = number("width") <= width
-        && number("sections") >= sections
-        && number("charts") >= charts
-        && (charts == 0 || number("bars") > charts)
-        && number("tables") > 0
-        && number("captions") == number("tables")
-        && none.iter().all(|name| number(name) == 0)
-        && told["ran"] == false;
+/// What was measured of a page, in the order of `AROUND`.
+#[derive(Debug, Deserialize)]
+struct Measured {
+    width: u64,
+    /// How many elements stand out to the right.
+    wide: u64,
+    sections: u64,
+    flat_sections: u64,
+    charts: u64,
+    flat_charts: u64,
+    bars: u64,
+    tables: u64,
+    /// How many of them are named.
+    captions: u64,
+    /// How many texts are too small to read.
+    small: u64,
+    scripts: u64,
+    images: u64,
+    fetched: u64,
+    /// Whether anything ran.
+    ran: bool,
+}
+
+fn fits(told: &Measured, width: u64, sections: u64, charts: u64) -> Result<()> {
+    let holds = told.width <= width
+        && told.sections >= sections
+        && told.charts >= charts
+        && (charts == 0 || told.bars > charts)
+        && told.tables > 0
+        && told.captions == told.tables
+        && [told.wide, told.flat_sections, told.flat_charts, told.small] == [0; 4]
+        && [told.scripts, told.images, told.fetched] == [0; 3]
+        && !told.ran;
     if holds {
         Ok(())
     } else {
-        Err(format!("at {width} pixels, {sections} sections, {charts} charts: {told}"))
+        Err(format!("at {width} pixels, {sections} sections, {charts} charts: {told:?}"))
     }
 }
 

@@ -1,5 +1,4 @@
-//! `report`, as one calls it: its numbers against a truth that stands apart, its three forms, and what is told where
-//! there is nothing to tell.
+//! The report: its numbers against a truth that stands apart, and its three forms.
 //!
 //! Promises: the texts in `data/` are what is shown to the letter (`UPDATE_REFERENCES=1` writes them anew).
 
@@ -10,7 +9,7 @@ mod support;
 
 use encr_milter::evidence::questions::Period;
 use encr_milter::evidence::questions::exposure::{DEMANDS, demands, who_would_break};
-use encr_milter::evidence::{Observed, Rollup, Store};
+use encr_milter::evidence::{Observed, Store};
 use encr_milter::policy::decide::decide;
 use encr_milter::policy::record::Record;
 use encr_milter::policy::requirement::Outcome;
@@ -19,129 +18,11 @@ use encr_milter::report::dossier::{Dossier, Fate};
 use encr_milter::report::terminal::Look;
 use encr_milter::report::{Origin, Report, html, terminal};
 use proptest::prelude::*;
-use serde_json::{Value, json};
-use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use serde_json::json;
 use support::NOW;
-use support::daemon::PROGRAM;
-use support::data::{code, is_as_in, stderr, stdout};
+use support::data::is_as_in;
+use support::evidence::{CLEAR, POLICY, fits, known, messages, rollup, store};
 use support::html::taken_apart;
-
-const POLICY: &str = "\
-[reply]
-contact = \"https://mail.example.org/tls\"
-[gate]
-min-days = 3
-min-messages = 4
-[[rule]]
-name = \"partner\"
-comment = \"nobody's business\"
-client = [\"partner.example\"]
-sender = [\"partner.example\"]
-observe = { min-bits = 256 }
-soft-fail = { min-bits = 128, percent = 100, max-delay = \"4h\" }
-enforce = { min-bits = 112, min-version = \"TLSv1.2\", from = 2027-01-15 }
-[[rule]]
-name = \"partner-old\"
-client = [\"old.partner.example\"]
-exempt = { reason = \"internal trouble\", owner = \"ops\", until = 2026-12-01 }
-[[rule]]
-name = \"strict\"
-client = [\"strict.example\"]
-enforce = { min-bits = 128 }
-[[rule]]
-name = \"ready\"
-client = [\"ready.example\"]
-observe = { min-bits = 128 }
-[[rule]]
-name = \"nobody\"
-client = [\"nobody.example\"]
-observe = { min-bits = 128 }
-[[rule]]
-name = \"everyone\"
-client = [\"*\"]
-observe = { min-bits = 128 }
-[[rule]]
-name = \"out\"
-server = [\"*\"]
-observe = { verify = true }
-";
-
-const TLS13: &str =
-    r#","tls_version":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","cipher_bits":256,"verify":"NOT""#;
-const TLS12: &str =
-    r#","tls_version":"TLSv1.2","cipher":"ECDHE-RSA-AES128-GCM-SHA256","cipher_bits":128,"verify":"NOT""#;
-const TLS10: &str = r#","tls_version":"TLSv1","cipher":"DES-CBC3-SHA","cipher_bits":112,"verify":"NOT""#;
-const VERIFIED: &str =
-    r#","tls_version":"TLSv1.3","cipher":"TLS_AES_256_GCM_SHA384","cipher_bits":256,"verify":"OK""#;
-const CLEAR: &str = r#","cipher_bits":0"#;
-const NOT_TOLD: &str = r#","tls_version":"TLSv1.3","cipher":"X","verify":"NOT""#;
-
-/// Messages as records, so many days ago: whose, how, how many.
-fn messages(ago: i64, host: &str, address: &str, tls: &str, count: usize) -> Vec<String> {
-    let ts = jiff::Timestamp::from_second(NOW.as_second() - ago * 86_400).unwrap();
-    let resolve = if host.starts_with('[') { "FAIL" } else { "OK" };
-    let domain = host.split_once('.').map_or("x.example", |(_, domain)| domain);
-    let record = format!(
-        r#"{{"ts":"{ts}","client_name":"{host}","client_addr":"{address}","client_resolve":"{resolve}","sender":"a@{domain}"{tls}}}"#
-    );
-    vec![record; count]
-}
-
-/// What is known to the number.
-fn known() -> Vec<String> {
-    let mut all = Vec::new();
-    all.extend(messages(0, "mx1.partner.example", "192.0.2.1", TLS13, 5));
-    all.extend(messages(2, "mx2.partner.example", "192.0.2.2", TLS10, 3));
-    all.extend(messages(9, "mx3.partner.example", "198.51.100.3", TLS12, 2));
-    // It was in the clear, and has been as it should be since.
-    all.extend(messages(9, "mx4.partner.example", "192.0.2.4", CLEAR, 1));
-    all.extend(messages(1, "mx4.partner.example", "192.0.2.4", TLS13, 20));
-    all.extend(messages(1, "old.partner.example", "192.0.2.9", CLEAR, 4));
-    all.extend(messages(1, "mx.strict.example", "203.0.113.1", CLEAR, 2));
-    for ago in 0..4 {
-        all.extend(messages(ago, "mx.ready.example", "203.0.113.2", TLS12, 2));
-    }
-    all.extend(messages(4, "[203.0.113.77]", "203.0.113.77", CLEAR, 6));
-    all.extend(messages(4, "[203.0.113.78]", "203.0.113.78", NOT_TOLD, 1));
-    all.extend(messages(3, "localhost", "127.0.0.1", CLEAR, 7));
-    let ts = NOW - jiff::SignedDuration::from_hours(24);
-    for (verify, count) in [(VERIFIED, 3), (TLS13, 1)] {
-        let record = format!(
-            r#"{{"ts":"{ts}","direction":"outbound","server_name":"in.partner.example","server_addr":"192.0.2.50","recipient":"b@partner.example"{verify}}}"#
-        );
-        all.extend(vec![record; count]);
-    }
-    // A provider brings mail of theirs.
-    let record = format!(
-        r#"{{"ts":"{ts}","client_name":"out.provider.example","client_addr":"198.51.100.200","client_resolve":"OK","sender":"c@partner.example"{CLEAR}}}"#
-    );
-    all.extend(vec![record; 2]);
-    all
-}
-
-/// The evidence of these, judged by a policy that has stood for ten days.
-fn rollup(policy: &Policy, records: &[String]) -> Rollup {
-    let mut rollup = Rollup::new(1000);
-    for ago in 0..10 {
-        rollup.stand(policy, Day(Day::of_unix_seconds(NOW.as_second()).0 - ago));
-    }
-    for line in records {
-        let record: Record<'_> = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        let facts = record.facts();
-        let decision = decide(policy, &facts, record.envelope(), record.day(NOW));
-        rollup.observe(&Observed::of(&facts, &decision, record.ts.unwrap()));
-    }
-    rollup
-}
-
-fn store(policy: &Policy, records: &[String]) -> Store {
-    let mut store = Store::memory().unwrap();
-    store.add(&rollup(policy, records)).unwrap();
-    store
-}
 
 fn origin(policy: Option<&Policy>) -> Origin {
     Origin {
@@ -334,14 +215,6 @@ fn it_fits_every_terminal() {
     assert!(coloured.contains("\u{1b}[1m") && coloured.contains("\u{1b}[0m"));
 }
 
-/// No line is wider, but commands, which are to be copied.
-fn fits(shown: &str, width: u16) {
-    for line in shown.lines().filter(|line| !line.starts_with("  encr-milter ")) {
-        assert!(line.chars().count() <= usize::from(width), "{width}: {line}");
-        assert!(!line.contains('\u{1b}'), "{line:?}");
-    }
-}
-
 #[test]
 fn a_list_that_was_cut_says_so() {
     let report = of_known();
@@ -447,180 +320,4 @@ fn what_clients_sent_breaks_out_of_nothing() {
         assert!(shown.chars().all(|c| c == '\n' || !c.is_control()), "{shown:?}");
         assert!(!shown.contains(['\u{202e}', '\u{2066}', '\u{2028}']));
     }
-}
-
-// ---- the command -----------------------------------------------------------------------------------------
-
-fn run(folder: &Path, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM)
-        .arg("report")
-        .args(arguments)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .env_remove("COLUMNS")
-        .output()
-        .unwrap()
-}
-
-fn json_of(folder: &Path, arguments: &[&str]) -> Value {
-    let output = run(folder, &[arguments, &["--json"]].concat());
-    assert_eq!((code(&output), stderr(&output)), (0, ""));
-    serde_json::from_slice(&output.stdout).unwrap()
-}
-
-/// A folder with the policy, the known messages as a log, and as evidence.
-fn folder() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at("policy.toml"), format!("version = 1\n{POLICY}")).unwrap();
-    fs::write(at("unjudged.jsonl"), known().join("\n") + "\n").unwrap();
-    let policy = support::policy(POLICY);
-    Store::open(&at("evidence.db")).unwrap().add(&rollup(&policy, &known())).unwrap();
-    folder
-}
-
-#[test]
-fn logs_and_the_daemons_evidence_are_told_alike() {
-    let folder = folder();
-    let of_logs = json_of(folder.path(), &["unjudged.jsonl", "--policy", "policy.toml"]);
-    let of_store = json_of(folder.path(), &["--evidence", "evidence.db", "--policy", "policy.toml"]);
-    for answer in ["decisions", "who_would_break", "what_happened"] {
-        assert_eq!(of_logs[answer], of_store[answer], "{answer}");
-    }
-    assert_eq!(of_store["decisions"], 65);
-    assert_eq!((&of_logs["source"], &of_store["source"]), (&json!("unjudged.jsonl"), &json!("evidence.db")));
-    // Whom nobody judged, no rule judged.
-    let nobody = json_of(folder.path(), &["unjudged.jsonl"]);
-    assert_eq!(nobody["who_would_break"], of_store["who_would_break"]);
-    assert_eq!((&nobody["rules"], &nobody["what_happened"]["total"]["refused"]), (&json!([]), &json!(0)));
-}
-
-#[test]
-fn records_that_were_judged_count_as_they_were() {
-    let folder = folder();
-    let judged = Command::new(PROGRAM)
-        .args(["simulate", "--policy", "policy.toml", "unjudged.jsonl", "--records"])
-        .current_dir(folder.path())
-        .output()
-        .unwrap();
-    fs::write(folder.path().join("decisions.jsonl"), &judged.stdout).unwrap();
-    let recorded = json_of(folder.path(), &["decisions.jsonl"]);
-    let anew = json_of(folder.path(), &["decisions.jsonl", "--policy", "policy.toml"]);
-    assert_eq!(recorded["what_happened"], anew["what_happened"]);
-    assert_eq!(recorded["what_happened"]["total"]["refused"], 2);
-    assert_eq!(recorded["who_would_break"], anew["who_would_break"]);
-}
-
-#[test]
-fn days_are_left_out_where_only_some_are_asked_for() {
-    let folder = folder();
-    let from = |arguments: &[&str]| {
-        let told = json_of(folder.path(), &[&["--evidence", "evidence.db"], arguments].concat());
-        (told["decisions"].as_u64().unwrap(), told["first_day"].as_str().unwrap_or("-").to_owned())
-    };
-    assert_eq!(from(&["--since", "2026-11-17", "--until", "2026-11-17"]), (34, "2026-11-17".to_owned()));
-    assert_eq!(from(&["--until", "2026-11-09"]), (3, "2026-11-09".to_owned()));
-    assert_eq!(from(&["--until", "2026-01-01"]), (0, "-".to_owned()));
-    let empty = run(folder.path(), &["--evidence", "evidence.db", "--until", "2026-01-01"]);
-    assert!(
-        stdout(&empty).contains("There is no decision in it.")
-            && stdout(&empty).contains("leave out --since")
-    );
-}
-
-#[test]
-fn the_daemons_file_names_policy_and_evidence() {
-    let folder = folder();
-    fs::write(folder.path().join("encr-milter.toml"), "version = 1\n[state]\ndir = \".\"\n").unwrap();
-    let told = json_of(folder.path(), &["-c", "encr-milter.toml"]);
-    assert_eq!(told["decisions"], 65);
-    assert!(told["policy"].is_string() && told["source"].as_str().unwrap().ends_with("evidence.db"));
-    let logs = json_of(folder.path(), &["-c", "encr-milter.toml", "unjudged.jsonl", "--days", "36500"]);
-    assert_eq!((&logs["policy"], &logs["source"]), (&told["policy"], &json!("unjudged.jsonl")));
-}
-
-#[test]
-fn what_cannot_be_told_is_said_with_a_next_step() {
-    let folder = folder();
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at("garbage.db"), "no database, and long enough to be taken for one".repeat(100)).unwrap();
-    fs::write(at("empty.db"), "").unwrap();
-    fs::copy(at("evidence.db"), at("newer.db")).unwrap();
-    rusqlite::Connection::open(at("newer.db")).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    rusqlite::Connection::open(at("other.db")).unwrap().execute("CREATE TABLE x (y)", []).unwrap();
-    fs::write(at("broken.toml"), "version = 1\n[[rule]]\n").unwrap();
-    for (arguments, expected, said) in [
-        (&["--evidence", "none.db"][..], 66, "there is no evidence file"),
-        (&["--evidence", "garbage.db"], 65, "damaged, or no database"),
-        (&["--evidence", "empty.db"], 65, "sendmail's own log will do"),
-        (&["--evidence", "newer.db"], 65, "use the newer version"),
-        (&["--evidence", "other.db"], 65, "not encr-milter's evidence"),
-        (&["-c", "none.toml"], 78, "cannot read none.toml"),
-        (&["--policy", "policy.toml"], 64, "a policy alone says nothing"),
-        (&["--evidence", "evidence.db", "--policy", "broken.toml"], 78, "the policy is wrong"),
-        (&["unjudged.jsonl", "--policy", "none.toml"], 78, "cannot read none.toml"),
-        (&["policy.toml"], 64, "write --policy policy.toml"),
-        (&["none.jsonl"], 66, "none.jsonl: No such file"),
-        (&["--evidence", "evidence.db", "--domain", "*.x"], 64, "a wildcard"),
-        (
-            &["--evidence", "evidence.db", "--since", "2026-11-02", "--until", "2026-11-01"],
-            64,
-            "no day is left",
-        ),
-        (&["--evidence", "evidence.db", "--since", "tomorrow"], 64, "a day is written 2026-11-22"),
-        (&["--evidence", "evidence.db", "--json", "--html"], 64, "cannot be used with"),
-        (&["--evidence", "evidence.db", "-o", "none/x.html"], 73, "none/x.html is not written"),
-        (&["--evidence", "evidence.db", "-o", "."], 74, "not a regular file"),
-    ] {
-        let output = run(folder.path(), arguments);
-        assert_eq!(code(&output), expected, "{arguments:?}: {}", stderr(&output));
-        assert!(stderr(&output).contains(said), "{arguments:?}: {}", stderr(&output));
-    }
-    // A log that is not there hides nothing of the others.
-    let partly = run(folder.path(), &["none.jsonl", "unjudged.jsonl", "--json"]);
-    let told: Value = serde_json::from_slice(&partly.stdout).unwrap();
-    assert_eq!((code(&partly), &told["decisions"]), (66, &json!(65)));
-}
-
-#[test]
-fn a_file_is_written_as_a_whole_and_keeps_its_mode() {
-    let folder = folder();
-    let at = |name: &str| folder.path().join(name);
-    let arguments = ["--evidence", "evidence.db", "--html", "-o", "report.html"];
-    let written = run(folder.path(), &arguments);
-    assert_eq!((code(&written), stdout(&written), stderr(&written)), (0, "", ""));
-    taken_apart(&fs::read_to_string(at("report.html")).unwrap());
-    // What stands there is replaced, through a link, and stays as readable as it was.
-    fs::write(at("kept.html"), "old").unwrap();
-    fs::set_permissions(at("kept.html"), fs::Permissions::from_mode(0o600)).unwrap();
-    symlink("kept.html", at("link.html")).unwrap();
-    let arguments = ["--evidence", "evidence.db", "--domain", "partner.example", "--html", "-o", "link.html"];
-    assert_eq!(code(&run(folder.path(), &arguments)), 0);
-    assert!(fs::symlink_metadata(at("link.html")).unwrap().is_symlink());
-    assert!(
-        fs::read_to_string(at("kept.html")).unwrap().contains("Encryption of mail between partner.example")
-    );
-    assert_eq!(fs::metadata(at("kept.html")).unwrap().permissions().mode() & 0o777, 0o600);
-    let left = fs::read_dir(folder.path())
-        .unwrap()
-        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".encr-milter-"));
-    assert_eq!(left.count(), 0);
-}
-
-#[test]
-fn a_terminals_width_is_taken() {
-    let folder = folder();
-    let at = |columns: &str| {
-        let output = Command::new(PROGRAM)
-            .args(["report", "--evidence", "evidence.db"])
-            .current_dir(folder.path())
-            .env("COLUMNS", columns)
-            .output()
-            .unwrap();
-        stdout(&output).to_owned()
-    };
-    fits(&at("60"), 60);
-    fits(&at("nonsense"), 80);
-    let widest = |shown: String| shown.lines().map(|line| line.chars().count()).max().unwrap();
-    assert!(widest(at("140")) > 80);
 }

@@ -94,26 +94,37 @@ fn session(row: &Row<'_>, from: usize) -> rusqlite::Result<Session> {
 
 /// A session as a record tells it, for its [`Record::facts`].
 pub fn record_of(session: &Session) -> Record<'_> {
-    let told = |word: &'_ str| (!word.is_empty()).then(|| Cow::Owned(word.to_owned()));
+    told_record(&session.direction, &session.version, &session.cipher, session.bits, &session.verify)
+}
+
+/// The same of the columns of a count.
+pub(super) fn told_record<'a>(
+    direction: &str,
+    version: &'a str,
+    cipher: &'a str,
+    bits: Option<u16>,
+    verify: &'a str,
+) -> Record<'a> {
+    let told = |word: &'a str| (!word.is_empty()).then_some(Cow::Borrowed(word));
     // Bits without TLS are those of a SASL layer.
-    let is_tls = !session.version.is_empty() || !session.cipher.is_empty();
-    let (cipher_bits, auth_ssf) = match session.bits {
+    let is_tls = !version.is_empty() || !cipher.is_empty();
+    let (cipher_bits, auth_ssf) = match bits {
         Some(bits) if !is_tls => (Some(0), Some(bits).filter(|bits| *bits > 0)),
         bits => (bits, None),
     };
     Record {
-        direction: direction_of(&session.direction),
-        tls_version: told(&session.version),
-        cipher: told(&session.cipher),
+        direction: direction_of(direction),
+        tls_version: told(version),
+        cipher: told(cipher),
         cipher_bits,
         auth_ssf,
-        verify: told(&session.verify),
+        verify: told(verify),
         ..Record::default()
     }
 }
 
 fn direction_of(word: &str) -> Direction {
-    if word == "outbound" { Direction::Outbound } else { Direction::Inbound }
+    if word == Direction::Outbound.as_str() { Direction::Outbound } else { Direction::Inbound }
 }
 
 /// A time of the store.

@@ -5,9 +5,9 @@
 //! on them counts as it fared when it was in force. A failure counts as long as it is younger than the gate's days,
 //! or its peer has not been seen passing since. Must not: forgive what cannot be told apart (peers beyond the bound).
 
+use super::questions::told_record;
 use super::rollup::OTHERS;
 use super::{Store, StoreError};
-use crate::policy::facts::{Direction, Facts, Told};
 use crate::policy::gate::Gate;
 use crate::policy::requirement::{Outcome, Requirement};
 use crate::policy::rule::{Mode, Rule};
@@ -252,26 +252,8 @@ fn read_rows(store: &Store, only: Option<&str>, count: &mut dyn FnMut(&str, &See
 impl Seen {
     /// How these would fare under a requirement that can be judged by what was negotiated.
     fn check(&self, requirement: &Requirement) -> Outcome {
-        let bits = self.bits.map(|bits| bits.to_string());
-        // Bits without a session are those of a SASL layer; bits that are none were not told.
-        let is_session = !self.version.is_empty() || !self.cipher.is_empty();
-        let (cipher_bits, auth_ssf) = match &bits {
-            None => (Some("-"), None),
-            Some(bits) if is_session => (Some(bits.as_str()), None),
-            Some(bits) => (None, Some(bits.as_str())),
-        };
-        let told = Told {
-            // Some address: it stands for that the MTA tells us things.
-            peer_addr: Some(b"0"),
-            tls_version: Some(self.version.as_bytes()),
-            cipher: Some(self.cipher.as_bytes()),
-            cipher_bits: cipher_bits.map(str::as_bytes),
-            auth_ssf: auth_ssf.map(str::as_bytes),
-            verify: Some(self.verify.as_bytes()),
-            ..Told::default()
-        };
-        let outbound = self.direction == Direction::Outbound.as_str();
-        requirement.check(&if outbound { Facts::outbound(&told) } else { Facts::inbound(&told) })
+        let record = told_record(&self.direction, &self.version, &self.cipher, self.bits, &self.verify);
+        requirement.check(&record.facts())
     }
 
     /// How they fared in a mode, where it was in force.

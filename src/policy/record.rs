@@ -368,9 +368,21 @@ impl serde_json::ser::Formatter for OneLine {
 
 /// Characters that must not reach a log as they are: controls, line and paragraph separators, and those
 /// that turn the direction of what follows.
-pub fn is_unsafe(c: char) -> bool {
+fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Text that somebody sent, for a table or a sentence: unsafe characters as `\u{…}`.
+pub fn plain(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if is_unsafe(c) { out.extend(c.escape_unicode()) } else { out.push(c) }
+    }
+    Cow::Owned(out)
 }
 
 /// A value in a `key=value` line: bare where nothing in it could be taken for the line's own, else quoted

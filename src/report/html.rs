@@ -18,8 +18,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 const STYLE: &str = include_str!("html/style.css");
 
 /// Nothing may be loaded, and nothing run.
-const CONTENT_POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+const CONTENT_POLICY: &str = include_str!("html/content-policy.txt");
 
 /// The whole report; of each list so many lines.
 pub fn report(report: &Report, top: usize) -> String {

@@ -10,6 +10,9 @@ use indicatif::HumanCount;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+/// Text that was told by others.
+pub(super) use crate::policy::record::plain as safe;
+
 /// `1,234,567`
 pub(super) fn number(number: u64) -> String {
     HumanCount(number).to_string()
@@ -34,19 +37,6 @@ pub(super) fn share(part: u64, whole: u64) -> String {
         100.. if part < whole => ">99%".to_owned(),
         _ => format!("{percent}%"),
     }
-}
-
-/// Text that was told by others, on one line: what is no plain character is written as `\u{…}`.
-pub(super) fn safe(text: &str) -> Cow<'_, str> {
-    let is_plain = |c: char| matches!(c, '"' | '\'' | '\\') || c.escape_debug().len() == 1;
-    if text.chars().all(is_plain) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_plain(c) { out.push(c) } else { out.extend(c.escape_debug()) }
-    }
-    Cow::Owned(out)
 }
 
 /// A peer's domain, or what stands for it.
@@ -133,19 +123,6 @@ mod tests {
             (u64::MAX - 1, u64::MAX, ">99%"),
         ] {
             assert_eq!(share(part, whole), text, "{part} of {whole}");
-        }
-    }
-
-    #[test]
-    fn nothing_moves_the_cursor() {
-        for (told, shown) in [
-            ("mx.partner.example", "mx.partner.example"),
-            ("\"quoted\" 'too' \\ \u{e9}", "\"quoted\" 'too' \\ \u{e9}"),
-            ("\u{1b}[31mred\u{7}", "\\u{1b}[31mred\\u{7}"),
-            ("a\nb\r\tc\u{9b}", "a\\nb\\r\\tc\\u{9b}"),
-            ("\u{202e}elpmaxe\u{2066}\u{200b}\u{feff}", "\\u{202e}elpmaxe\\u{2066}\\u{200b}\\u{feff}"),
-        ] {
-            assert_eq!(safe(told), shown);
         }
     }
 }

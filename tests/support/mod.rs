@@ -12,6 +12,7 @@
 pub(crate) mod asker;
 pub(crate) mod daemon;
 pub(crate) mod data;
+pub(crate) mod evidence;
 pub(crate) mod html;
 pub(crate) mod in_process;
 pub(crate) mod mta;

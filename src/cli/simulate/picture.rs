@@ -5,12 +5,11 @@
 use super::counted;
 use super::report::{Change, Counts, Report};
 use crate::policy::facts::Direction;
-use crate::policy::record::is_unsafe;
+use crate::policy::record::plain;
 use crate::policy::{Day, decide::Disposition};
 use crate::simulation::Fate;
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle, presets};
 use indicatif::{HumanBytes, HumanCount};
-use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 
 /// A line below the head, and none between rows.
@@ -103,7 +102,8 @@ fn section(title: &str, changes: &[&Change<'_>], shown: usize, out: &mut impl Wr
     for (number, change) in (1..).zip(changes.iter().take(shown)) {
         let rule = change.rule.map_or_else(|| "no rule".to_owned(), |rule| format!("rule {}", plain(rule)));
         let side = change.side.map(|side| format!(" ({side})")).unwrap_or_default();
-        let domain = if change.domain.is_empty() { "not told".to_owned() } else { plain(change.domain) };
+        let domain =
+            if change.domain.is_empty() { "not told".to_owned() } else { plain(change.domain).into_owned() };
         let about = if change.peers_exact { "" } else { "about " };
         table.add_row([
             format!("{number}"),
@@ -151,7 +151,7 @@ fn why(change: &Change<'_>) -> String {
         .reasons
         .iter()
         .map(|reason| {
-            let text = plain(reason.reason);
+            let text = plain(reason.reason).into_owned();
             if alone { text } else { format!("{} {text}", HumanCount(reason.messages)) }
         })
         .collect();
@@ -207,17 +207,4 @@ fn row<'c>(
         std::cmp::Ordering::Less => format!("-{}", HumanCount(before - after)),
     };
     table.add_row([title.to_owned(), HumanCount(before).to_string(), HumanCount(after).to_string(), change]);
-}
-
-/// Text that somebody sent, fit for a terminal.
-fn plain(text: impl Display) -> String {
-    let mut out = String::new();
-    for c in text.to_string().chars() {
-        if is_unsafe(c) {
-            out.extend(c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
