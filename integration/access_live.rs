@@ -39,7 +39,7 @@ const ACCESS: &[&str] = &[
 ];
 
 /// The rig's clients: see rig/namespace.sh for their names.
-const CLIENTS: &[&str] = &[
+pub(crate) const CLIENTS: &[&str] = &[
     "127.0.0.2",
     "127.0.0.3",
     "127.0.0.4",
@@ -68,7 +68,7 @@ const STRENGTHS: &[(&str, Option<Wish>)] = &[
 ];
 
 /// TLS version, cipher, and the certificate's kind.
-type Wish = (&'static str, &'static str, Option<&'static str>);
+pub(crate) type Wish = (&'static str, &'static str, Option<&'static str>);
 
 /// How one client fared: who it was, the class of the last reply, and that reply.
 #[derive(Debug)]

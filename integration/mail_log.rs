@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use openssl::base64;
 use serde_json::Value;
 
+use crate::access_live::{CLIENTS, Wish};
 use crate::rig::daemon::Daemon;
 use crate::rig::sendmail::{AUTH_PASSWORD, AUTH_USER, Options, Sendmail};
 use crate::rig::smtp::{Client, Tls};
@@ -38,7 +39,7 @@ client = ["partner.example"]
 soft-fail = { min-bits = 256 }
 [[rule]]
 name = "other"
-client = ["127.0.0.4", "fd00::4"]
+client = ["127.0.0.4", "fd00::4", "127.0.0.88"]
 enforce = { min-bits = 128 }
 [[rule]]
 name = "version"
@@ -58,22 +59,6 @@ client = ["*"]
 observe = { min-bits = 256 }
 "#;
 
-/// The rig's clients: see rig/namespace.sh for their names.
-const CLIENTS: &[&str] = &[
-    "127.0.0.2",
-    "127.0.0.4",
-    "127.0.0.5",
-    "127.0.0.6",
-    "127.0.0.7",
-    "127.0.0.8",
-    "127.0.0.9",
-    "fd00::2",
-    "fd00::4",
-    "fd00::9",
-    "fd00:0:0:7::9",
-];
-/// TLS version, cipher, and the certificate's kind.
-type Wish = (&'static str, &'static str, Option<&'static str>);
 const STRENGTHS: &[Option<Wish>] = &[
     None,
     Some(("1.2", "NULL-SHA256", None)),

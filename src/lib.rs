@@ -10,6 +10,7 @@
 
 pub mod cli;
 pub mod daemon_file;
+pub mod database;
 pub mod diagnostics;
 pub mod environment;
 pub mod evidence;

@@ -107,7 +107,7 @@ fn when_what_was_kept_is_damaged_everyone_is_let_through() {
     assert_eq!(waits(&home.decisions()), [("fail observe accept".to_owned(), Some(86_400))]);
     let names: Vec<_> =
         fs::read_dir(home.path("state")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(names.iter().any(|name| name.to_str().unwrap().starts_with("waiting.db.damaged-")), "{names:?}");
+    assert!(names.iter().any(|name| name.to_str().unwrap().starts_with("waiting.db.corrupt-")), "{names:?}");
 }
 
 #[test]

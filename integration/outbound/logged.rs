@@ -1,7 +1,5 @@
 //! What sendmail's log tells of deliveries, beside what the daemon was asked and recorded.
 
-use std::fs;
-
 use super::{Choice, Pair};
 use crate::mail_log::agree;
 use crate::rig::sender::When;
@@ -78,7 +76,7 @@ pub(super) fn recipients(rig: &Rig) -> Result<()> {
 fn settle(pair: &mut Pair<'_>, each: bool) -> Result<()> {
     let records = pair.records()?;
     let policy = pair.folder.path().join("policy.toml");
-    fs::metadata(&policy).map_err(|e| format!("policy.toml: {e}"))?;
+    pair.rig.syslog.catch_up()?;
     let lines = pair.rig.syslog.whole(pair.tag);
     agree(&policy, &lines, &records, each, &|field, theirs, ours| match field {
         // Asked for only where a rule needs them; without a certificate one of them is told all the same.

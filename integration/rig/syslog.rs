@@ -1,13 +1,18 @@
 //! The rig's /dev/log: what each sm-mta logs, told apart by the tag it was started with.
 
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use super::Result;
 use super::log::Log;
 
-pub(crate) struct Syslog(Log);
+pub(crate) struct Syslog {
+    log: Log,
+    path: PathBuf,
+    marks: AtomicU32,
+}
 
 impl Syslog {
     pub(crate) fn listen(path: &Path) -> Result<Syslog> {
@@ -22,21 +27,31 @@ impl Syslog {
                 );
             }
         });
-        Ok(Syslog(log))
+        Ok(Syslog { log, path: path.to_owned(), marks: AtomicU32::new(0) })
     }
 
     /// What the process with this tag has said: `<22>Nov 22 02:07:29 TAG[PID]: …`, shown from the tag on.
     pub(crate) fn of(&self, tag: &str) -> Vec<String> {
         let from_tag = |line: String| line.get(at(&line, tag)? + 1..).map(str::to_owned);
-        self.0.lines().into_iter().filter_map(from_tag).collect()
+        self.log.lines().into_iter().filter_map(from_tag).collect()
     }
 
     /// The same, as a whole.
     pub(crate) fn whole(&self, tag: &str) -> Vec<String> {
-        self.0.lines().into_iter().filter(|line| at(line, tag).is_some()).collect()
+        self.log.lines().into_iter().filter(|line| at(line, tag).is_some()).collect()
+    }
+
+    /// Waits until everything is here that was said before. Lines come in their order.
+    pub(crate) fn catch_up(&self) -> Result<()> {
+        let from = self.log.len();
+        let mark = format!("rig: mark {}.", self.marks.fetch_add(1, Ordering::Relaxed));
+        let said = UnixDatagram::unbound().and_then(|socket| socket.send_to(mark.as_bytes(), &self.path));
+        said.map_err(|e| format!("{}: {e}", self.path.display()))?;
+        self.log.wait_for(from, &[mark]).map(drop)
     }
 }
 
+/// Where the tag stands.
 fn at(line: &str, tag: &str) -> Option<usize> {
     line.find(&format!(" {tag}["))
 }

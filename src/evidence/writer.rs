@@ -5,8 +5,9 @@
 //! missing, counts are kept in memory and writing is tried again; a damaged file is moved aside and a new one begun.
 //! Everything that was taken is written before [`Writer::close`] returns, or counted as lost.
 
-use super::store::{FILE_NAME, beside};
+use super::store::FILE_NAME;
 use super::{Observed, Rollup, Store, StoreError};
+use crate::database::move_aside;
 use crate::policy::{Day, Fingerprint, Policy};
 use std::error::Error;
 use std::fs;
@@ -317,21 +318,12 @@ impl Worker {
 
     /// Moves a damaged file away, for whoever wants to see what can be saved of it. Whether that was done.
     fn move_aside(&mut self, error: &StoreError) -> bool {
-        // Closed first: SQLite deletes by name what it has beside the file.
         self.file = None;
         // A disk that damages one file after the other is not to be filled with them.
         if self.moved_at.is_some_and(|at| at.elapsed() < MOVE_AGAIN) {
             return false;
         }
-        let stamp = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ");
-        let aside = self.path.with_file_name(format!("{FILE_NAME}.corrupt-{stamp}"));
-        if fs::rename(&self.path, &aside).is_err() {
-            return false;
-        }
-        for (from, to) in beside(&self.path).iter().zip(beside(&aside)) {
-            // Mostly they are not there; one that stays belongs to no file, and SQLite deletes it.
-            let _ = fs::rename(from, to);
-        }
+        let Ok(aside) = move_aside(&self.path, jiff::Timestamp::now()) else { return false };
         self.moved_at = Some(Instant::now());
         self.state.failures.fetch_add(1, Ordering::Relaxed);
         tracing::error!(

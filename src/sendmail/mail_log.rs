@@ -11,7 +11,7 @@
 //! with the same id had is told from it by the other client, by silence, or by the time in the queue id, which is that of
 //! the session's beginning. A delivery without a `STARTTLS=client` entry was in the clear if the delivering process is
 //! known to have begun while this log was written (a queue id has the time of the message's arrival, and the process is
-//! younger still), and if the session got so far that TLS would have been used.
+//! younger still), if the session got so far that TLS would have been used, and if the host is seen to log at level 9.
 //!
 //! Recipients are those of RCPT as `to=` shows them, by whatever alias or list they were then delivered to: aliases and
 //! forwards are not followed back.
@@ -333,8 +333,11 @@ impl Joiner {
     }
 
     fn entry(&mut self, place: Place, entry: &Entry<'_>, emit: &mut impl FnMut(&Record<'_>)) {
+        if let Some(host) = self.hosts.get_mut(place.host as usize).filter(|host| !host.tells_handshakes) {
+            host.tells_handshakes = entry.is_of_level_9();
+        }
         match entry {
-            Entry::Connected => self.connected(place),
+            Entry::Connected { relay } => self.connected(place, relay),
             Entry::Tls(entry::Side::Server, tls) => self.server_tls(place, tls),
             Entry::Tls(entry::Side::Client, tls) => self.client_tls(place, tls),
             Entry::Names { side, subject, issuer } => self.names_of(place, *side, subject, issuer),

@@ -5,6 +5,7 @@
 //! found damaged, everyone is told that the wait is over. The file is made with the first message that waits.
 
 use super::{LONGEST, MOST, Table, Waited};
+use crate::database::move_aside;
 use crate::policy::attempt::Attempt;
 use crate::policy::rule::Delay;
 use rusqlite::Connection;
@@ -97,7 +98,7 @@ impl Keeper {
         let (new, received) = sync_channel(QUEUE);
         let mut table = Table::new(MOST);
         let mut file = File { path: state.join(NAME), open: None };
-        let damaged = file.restore(&mut table, now.as_second());
+        let damaged = file.restore(&mut table, now);
         let waiting = Waiting(Arc::new(Shared {
             table: Mutex::new(table),
             new,
@@ -184,16 +185,16 @@ struct File {
 
 impl File {
     /// Reads what was kept. Whether that was damaged, so that it is not known who has waited.
-    fn restore(&mut self, table: &mut Table, now: i64) -> bool {
+    fn restore(&mut self, table: &mut Table, now: jiff::Timestamp) -> bool {
         if !self.path.exists() {
             return false;
         }
-        let Err(error) = self.read(table, now) else { return false };
+        let Err(error) = self.read(table, now.as_second()) else { return false };
         self.open = None;
-        let aside = self.path.with_extension(format!("db.damaged-{now}"));
-        let moved = std::fs::rename(&self.path, &aside);
+        let moved = move_aside(&self.path, now);
         tracing::error!(
-            file = %self.path.display(), %error, moved_to = %aside.display(), moved = moved.is_ok(),
+            file = %self.path.display(), %error,
+            moved_to = moved.as_ref().map_or_else(ToString::to_string, |aside| aside.display().to_string()),
             "cannot read how long messages have been deferred: those with a max-delay are accepted for as long as that is"
         );
         *table = Table::new(MOST);

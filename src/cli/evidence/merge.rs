@@ -4,7 +4,8 @@
 
 use super::{failed, stats};
 use crate::cli::{complain, exit};
-use crate::evidence::store::{Store, StoreError, beside};
+use crate::database::beside;
+use crate::evidence::store::{Store, StoreError};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};

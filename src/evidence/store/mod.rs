@@ -12,6 +12,7 @@ mod table;
 pub use error::StoreError;
 
 use super::rollup::{Bucket, OTHERS, Rank, Ranked, Rollup, Standing};
+use crate::database::beside;
 use crate::policy::Day;
 use rusqlite::{
     Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params, params_from_iter,
@@ -29,8 +30,6 @@ const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
 const WAIT: Duration = Duration::from_secs(5);
 /// The store's name in the daemon's state folder.
 pub const FILE_NAME: &str = "evidence.db";
-/// What SQLite keeps beside a file while somebody has it open for writing.
-pub const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
 /// An evidence file, open.
 #[derive(Debug)]
@@ -326,15 +325,6 @@ impl Store {
         };
         run().map_err(|error| StoreError::of(error, &path))
     }
-}
-
-/// The files that SQLite keeps beside a store that is in use.
-pub fn beside(path: &Path) -> [PathBuf; 2] {
-    BESIDE.map(|ending| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(ending);
-        name.into()
-    })
 }
 
 /// A path as SQLite's URI of a file that nobody changes.

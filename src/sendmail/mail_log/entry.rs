@@ -22,7 +22,7 @@ pub(super) enum Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Entry<'l> {
     /// A client is there (from log level 10 on).
-    Connected,
+    Connected { relay: &'l [u8] },
     /// A handshake is over.
     Tls(Side, TlsEntry<'l>),
     /// The names in the other side's certificate, right behind that (from log level 12 on).
@@ -41,6 +41,21 @@ pub(super) enum Entry<'l> {
     From(From<'l>),
     /// A delivery was tried, or given up.
     To(To<'l>),
+}
+
+impl Entry<'_> {
+    /// Whether sendmail says this only from log level 9 on, as it does of handshakes. What was sent it tells below that.
+    pub(super) fn is_of_level_9(&self) -> bool {
+        match self {
+            Self::Connected { .. }
+            | Self::Tls(..)
+            | Self::Names { .. }
+            | Self::HandshakeFailed(_)
+            | Self::Ready { .. } => true,
+            Self::To(to) => !to.mailer.is_empty() && to.outcome.starts_with(b"stat=Deferred"),
+            _ => false,
+        }
+    }
 }
 
 /// `STARTTLS=…, relay=, version=, verify=, cipher=, bits=`
@@ -138,7 +153,7 @@ pub(super) fn without_queue_id(content: &[u8]) -> Option<Entry<'_>> {
     if let Some(rest) = content.strip_prefix(b"ruleset=") {
         return refused(None, rest);
     }
-    content.starts_with(b"NOQUEUE: connect from ").then_some(Entry::Connected)
+    content.strip_prefix(b"NOQUEUE: connect from ").map(|relay| Entry::Connected { relay })
 }
 
 /// Reads what stands behind a queue id.
@@ -253,15 +268,19 @@ fn to(queue_id: QueueId, rest: &[u8]) -> To<'_> {
             continue;
         };
         match name {
-            b"delay" | b"pri" | b"ntries" => {}
             b"xdelay" => to.took = duration(value),
             b"mailer" => to.mailer = value,
             b"relay" => to.relay = value,
             b"dsn" => to.dsn = value,
-            _ => {
+            b"reply" | b"stat" => {
                 to.outcome = rest;
                 return to;
             }
+            // `delay`, `pri`; `tls_verify` where sendmail was built to say so.
+            _ => {}
+        }
+        if behind.is_empty() {
+            return to;
         }
         rest = behind;
     }

@@ -15,10 +15,13 @@ use std::sync::Arc;
 const APART: i64 = 60;
 
 impl Joiner {
-    pub(super) fn connected(&mut self, place: Place) {
-        if let Some(process) = self.processes.get(place.process) {
-            *process = Process { last: place.at, ..Process::default() };
+    /// A session begins, and whatever the process id stood for before is over.
+    pub(super) fn connected(&mut self, place: Place, relay: &[u8]) {
+        let mut process = Process { last: place.at, ..Process::default() };
+        if Client::of(relay).is_some() {
+            process.session(relay, place.at).whole = true;
         }
+        self.processes.insert(place.process, process);
     }
 
     pub(super) fn process(&mut self, place: Place) -> &mut Process {
@@ -122,7 +125,7 @@ impl Joiner {
     fn session_known(&mut self, place: Place, relay: &[u8]) -> (Known, Option<Arc<Auth>>) {
         let session = self.processes.get(place.process).and_then(|process| process.session.as_ref());
         match session.filter(|session| relay::same_client(&session.relay, relay)) {
-            Some(session) => (session.tls.clone().map_or(Known::Nothing, Known::Tls), session.auth.clone()),
+            Some(session) => (session.known(), session.auth.clone()),
             None => (Known::Nothing, None),
         }
     }
@@ -155,13 +158,7 @@ impl Joiner {
         recipient: Option<&[u8]>,
     ) {
         let session = self.processes.get(place.process).and_then(|process| process.session.as_ref());
-        let told = session.map(|session| {
-            (
-                session.relay.clone(),
-                session.tls.clone().map_or(Known::Nothing, Known::Tls),
-                session.auth.clone(),
-            )
-        });
+        let told = session.map(|session| (session.relay.clone(), session.known(), session.auth.clone()));
         let message = self.message(place, queue_id);
         if let (None, Some((relay, known, auth))) = (&message.relay, told) {
             message.relay = Some(relay);
@@ -262,6 +259,8 @@ impl Joiner {
         let (known, auth) = self.session_known(place, from.relay);
         let known = match known {
             Known::Nothing if !says(b'S') => Known::Clear { verify: None },
+            // Its entry was lost.
+            Known::Clear { .. } if says(b'S') => Known::Nothing,
             known => known,
         };
         (known, auth.or_else(|| says(b'A').then(|| Arc::new(Auth::of_somebody()))))

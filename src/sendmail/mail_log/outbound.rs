@@ -57,8 +57,12 @@ impl Joiner {
         let deliveries = self.process(place).deliveries();
         let connection = deliveries.find_mut(server);
         if refused.ruleset == Ruleset::TlsRcpt {
-            if connection.is_none() && bits == Some(0) {
-                deliveries.connect(server, in_the_clear(NOT_OFFERED), false);
+            let known = match bits {
+                Some(0) => in_the_clear(NOT_OFFERED),
+                bits => Known::Told { verify: None, bits },
+            };
+            if connection.is_none() && bits.is_some() {
+                deliveries.connect(server, known, false);
             }
             return;
         }
@@ -164,7 +168,7 @@ impl Joiner {
         shown: &[u8],
     ) -> Option<(Known, Option<Box<[u8]>>)> {
         let host = self.hosts.get(place.host as usize)?;
-        let of_this_run = host.is_of_this_run(queue_id);
+        let (of_this_run, tells) = (host.is_of_this_run(queue_id), host.tells_handshakes);
         let since = place.at - SignedDuration::from_secs(to.took.unwrap_or(i64::from(u32::MAX)));
         // A connection that is kept for later is dropped within minutes.
         let begun_later = since.duration_since(host.begun) > SILENCE;
@@ -192,7 +196,10 @@ impl Joiner {
             deliveries.mark_older(shown);
             return Some((Known::Nothing, None));
         }
-        Some((if !failed && reached_mail(to.dsn) { in_the_clear(NOT_OFFERED) } else { Known::Nothing }, None))
+        Some((
+            if tells && !failed && reached_mail(to.dsn) { in_the_clear(NOT_OFFERED) } else { Known::Nothing },
+            None,
+        ))
     }
 }
 

@@ -44,6 +44,8 @@ pub(super) struct Host {
     pub(super) run: u32,
     /// Whether `proto=` has told of TLS: then one that does not means something.
     pub(super) tells_tls: bool,
+    /// Whether it logs from level 9 on, where every handshake has its entry: then one that is not there means something.
+    pub(super) tells_handshakes: bool,
     /// Messages that were taken within this run, though their ids are older.
     pub(super) early: HashSet<QueueId, FixedState>,
     /// Sessions that were refused before the year was known.
@@ -96,8 +98,9 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) relay: Box<[u8]>,
-    /// When the first entry of it came.
+    /// When the first entry of it came, and whether that was its beginning.
     pub(super) since: Timestamp,
+    pub(super) whole: bool,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) auth: Option<Arc<Auth>>,
 }
@@ -106,11 +109,28 @@ impl Process {
     /// The session with this client: a new one, where the process had another.
     pub(super) fn session(&mut self, client: &[u8], at: Timestamp) -> &mut Session {
         self.session.take_if(|session| !relay::same_client(&session.relay, client));
-        self.session.get_or_insert_with(|| Session { relay: client.into(), since: at, tls: None, auth: None })
+        self.session.get_or_insert_with(|| Session {
+            relay: client.into(),
+            since: at,
+            whole: false,
+            tls: None,
+            auth: None,
+        })
     }
 
     pub(super) fn deliveries(&mut self) -> &mut Deliveries {
         self.deliveries.get_or_insert_default()
+    }
+}
+
+impl Session {
+    /// What its entries say.
+    pub(super) fn known(&self) -> Known {
+        match &self.tls {
+            Some(tls) => Known::Tls(Arc::clone(tls)),
+            None if self.whole => Known::Clear { verify: None },
+            None => Known::Nothing,
+        }
     }
 }
 

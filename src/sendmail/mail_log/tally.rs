@@ -42,7 +42,7 @@ pub struct Tally {
 pub struct Records {
     /// In the clear.
     pub clear: u64,
-    /// With TLS.
+    /// With TLS, or with a handshake that failed.
     pub tls: u64,
     /// The log does not say: the STARTTLS entry is missing, or the log begins too late.
     pub unknown: u64,

@@ -308,6 +308,12 @@ fn a_milter_refused_and_no_more_is_there() {
     assert_eq!((records.len(), tally.not_joined), (0, 1));
     let records = of(&format!("6: STARTTLS=server, relay={MX}, {WEAK}\n{refused}"));
     assert_eq!(short(&records), ["mx.partner.example a@x 128"]);
+    // Where connections are logged, the client is known, and that there was no handshake.
+    let connect = format!("6: NOQUEUE: connect from {MX}");
+    assert_eq!(short(&of(&format!("{connect}\n{refused}"))), ["mx.partner.example a@x clear"]);
+    // But proto= says that there was one.
+    let from = format!("6: {}", from("6AM200re000006", "<a@x>", 0, "ESMTPS", MX));
+    assert_eq!(short(&of(&format!("{connect}\n{refused}\n{from}"))), ["mx.partner.example a@x unknown"]);
 }
 
 #[test]
@@ -348,9 +354,23 @@ fn each_recipient_of_a_delivery() {
 }
 
 #[test]
+fn a_list_that_goes_on() {
+    let entries = [
+        format!("20: STARTTLS=client, relay=mx.y., {WEAK}"),
+        "20: 6AM200re000001: to=<r@y>,<s@y>, [more], ctladdr=<\"a, b=c\"@x> (1/1), delay=1+00:00:01, xdelay=00:00:01, mailer=esmtp, tls_verify=OK, pri=3, relay=mx.y. [192.0.2.9], dsn=2.0.0, stat=Sent".to_owned(),
+        // Cut within an address.
+        format!("20: {}", to("6AM200re000001", "<t@y>,<u@partn", "mx.y. [192.0.2.9]", SENT)),
+    ];
+    let (records, _) = joined(&log(&entries.join("\n")), Options { deliveries: true, ..options() });
+    assert_eq!(short(&records), ["mx.y r@y 128", "mx.y s@y 128", "mx.y t@y 128"]);
+}
+
+#[test]
 fn a_delivery_without_a_tls_entry() {
     let mx = "mx.y. [192.0.2.9]";
-    let first = format!("1: {}", from("6AM200re000001", "<a@x>", 2, "ESMTP", "root@localhost"));
+    let message = format!("1: {}", from("6AM200re000001", "<a@x>", 2, "ESMTP", "root@localhost"));
+    // Somebody's handshake: the log would tell of this one too.
+    let first = format!("9: STARTTLS=client, relay=mx.other., {TLS}\n{message}");
     let known =
         |entries: &[String]| short(&of(&([std::slice::from_ref(&first), entries].concat().join("\n"))));
     let id = "6AM200re000001";
@@ -363,6 +383,7 @@ fn a_delivery_without_a_tls_entry() {
         ["mx.y - clear"]
     );
     assert_eq!(known(&[format!("2: {}", to(id, "<r@y>", mx, deferred))]), ["mx.y - unknown"]);
+    assert_eq!(short(&of(&format!("{message}\n2: {}", to(id, "<r@y>", mx, SENT)))), ["mx.y - unknown"]);
     // From log level 10 on it is said.
     let ready = "2: AUTH=client, relay=mx.y., mech=, bits=0".to_owned();
     assert_eq!(known(&[ready.clone(), format!("2: {}", to(id, "<r@y>", mx, deferred))]), ["mx.y - clear"]);
@@ -390,6 +411,13 @@ fn a_delivery_without_a_tls_entry() {
         known(&[refused.to_owned(), format!("2: {}", to(older, "<r@y>", mx, deferred))]),
         ["mx.y - clear"]
     );
+    for (bits, told) in [("0", "clear"), ("128", "128")] {
+        let refused = format!(
+            "2: {id}: ruleset=tls_rcpt, arg1=r@y, relay=mx.y., reject=454 4.7.0 encryption too weak {bits} less than 256"
+        );
+        let entries = [refused, format!("2: {}", to(older, "<r@y>", mx, "dsn=4.2.0, stat=Deferred"))];
+        assert_eq!(known(&entries), [format!("mx.y - {told}")]);
+    }
     let refused =
         "2: ruleset=tls_server, arg1=OK, relay=mx.y, reject=454 4.7.0 encryption too weak 128 less than 256";
     assert_eq!(

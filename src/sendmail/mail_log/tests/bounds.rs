@@ -113,7 +113,8 @@ fn many_servers_and_recipients_are_all_told() {
     let servers = 2500;
     let delivery =
         |n: usize| format!("2: {}", to("6AM200re000001", "<r@y>", &format!("mx{n}.y. [192.0.2.9]"), SENT));
-    let begin = format!("1: {}", from("6AM200re000001", "<a@x>", 1, "ESMTP", MX));
+    let begin =
+        format!("9: NOQUEUE: connect from {MX}\n1: {}", from("6AM200re000001", "<a@x>", 1, "ESMTP", MX));
     let all: Vec<String> = [begin].into_iter().chain((0..servers).map(delivery)).collect();
     let at = |entries: &[String]| -> String { entries.iter().map(|entry| log(entry)).collect() };
     assert_eq!(joined(&at(&all), options()).1.outbound.clear, servers as u64);
