@@ -57,9 +57,12 @@ fn logs_and_the_daemons_evidence_are_told_alike() {
     }
     assert_eq!(of_store["decisions"], 65);
     assert_eq!((&of_logs["source"], &of_store["source"]), (&json!("unjudged.jsonl"), &json!("evidence.db")));
-    // Whom nobody judged, no rule judged.
+    // Whom nobody judged, no rule judged; and without a policy nobody's network is exempt.
     let nobody = json_of(folder.path(), &["unjudged.jsonl"]);
-    assert_eq!(nobody["who_would_break"], of_store["who_would_break"]);
+    assert_eq!(
+        (&nobody["who_would_break"][0]["exempt"], &nobody["who_would_break"][0]["total"]["messages"]),
+        (&json!(0), &json!(61))
+    );
     assert_eq!((&nobody["rules"], &nobody["what_happened"]["total"]["refused"]), (&json!([]), &json!(0)));
 }
 

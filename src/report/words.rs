@@ -109,6 +109,11 @@ pub(super) fn in_short(total: Fates) -> String {
     said + "."
 }
 
+/// Where nothing but exempt messages came, or left.
+pub(super) fn only_exempt(exempt: u64) -> String {
+    format!("Nothing but what is exempt ({}), and not counted here.", counted(exempt, "message"))
+}
+
 /// When an exemption was used for the last time.
 pub(super) fn used(last: Option<jiff::Timestamp>) -> String {
     last.map_or_else(|| "never used".to_owned(), date)

@@ -5,7 +5,9 @@ use crate::evidence::writer::Settings;
 use crate::evidence::{Observed, Rollup, Store, StoreError};
 use crate::policy::Policy;
 use crate::policy::decide::decide;
+use crate::policy::lookup::Index;
 use crate::policy::record::Record;
+use crate::policy::rule::Exempt;
 use crate::replay::{Audience, Options, Origin, Problem, Replay};
 use jiff::tz::TimeZone;
 use std::ops::ControlFlow;
@@ -28,7 +30,7 @@ pub(super) fn read(
 ) -> Result<Read, StoreError> {
     let mut counting = Counting {
         policy,
-        nobody: Policy::default(),
+        nobody: nobody(),
         now,
         rollup: Rollup::new(Settings::default().max_peers),
         watch: Watch::new(false),
@@ -52,6 +54,13 @@ pub(super) fn read(
         notes.push(format!("{} records tell no time, and are not counted", counting.timeless));
     }
     Ok(Read { store, notes, code: counting.watch.code() })
+}
+
+/// No rules, and only persons are exempt: who connects from this very host or sends to postmaster is counted as
+/// everyone, for nobody has said otherwise.
+fn nobody() -> Policy {
+    let exempt = Exempt { authenticated: true, networks: Vec::new(), recipients: Vec::new() };
+    Policy::new(Vec::new(), Index::default(), exempt, None)
 }
 
 /// Counts what is replayed.
