@@ -13,7 +13,7 @@ use std::fs;
 use std::io::{IsTerminal, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -22,7 +22,7 @@ use rig::daemon::Daemon;
 use rig::edit::{Manner, edit};
 use rig::sendmail::{Options, Sendmail};
 use rig::smtp::{Client, Tls};
-use rig::{Result, Rig, namespace, wait};
+use rig::{Result, Rig, namespace, tool, wait};
 
 const DAEMON_FILE: &str = include_str!("../config/encr-milter.toml");
 const POLICY: &str = include_str!("../config/policy.toml");
@@ -234,6 +234,21 @@ impl<'a> Stage<'a> {
         Ok(answer.code)
     }
 
+    /// Asks one of the daemon's own commands, and shows its answer.
+    fn ask(&self, title: &str, command: &[&str]) -> Result<()> {
+        let config = self.daemon.config();
+        show_line(&format!(
+            "\n{}",
+            self.paint.bold(&format!("━━ {title}: encr-milter {}", command.join(" ")))
+        ));
+        let mut asked = Command::new(&self.rig.daemon);
+        let answer = tool::run(asked.args(command).arg("-c").arg(config), "")?;
+        for line in String::from_utf8_lossy(&answer.stdout).lines() {
+            show_line(&format!("   {line}"));
+        }
+        Ok(())
+    }
+
     /// The table of all answers, and the daemon's end.
     fn close(mut self, table: &[Vec<u16>]) -> Result<()> {
         show_line(&format!("\n{}", self.paint.bold("━━ All answers: by visitor, over the five policies")));
@@ -245,6 +260,8 @@ impl<'a> Stage<'a> {
         }
         self.daemon.signal(Signal::SIGTERM)?;
         let status = self.daemon.wait()?;
+        self.ask("What its evidence says", &["report"])?;
+        self.ask("Which rules are ripe", &["promote", "--check", "--all"])?;
         show_line(&format!(
             "\nencr-milter has ended on SIGTERM, {status}. Nothing of all this is left on the machine."
         ));

@@ -58,6 +58,11 @@ impl Daemon {
         })
     }
 
+    /// Its own file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.join("encr-milter.toml")
+    }
+
     /// Its listeners, as the daemon file names them.
     pub(crate) fn listen(&self) -> &[String] {
         &self.listen
@@ -94,7 +99,7 @@ impl Daemon {
     pub(crate) fn spawn(&mut self) -> Result<()> {
         let mut process = Command::new(&self.program)
             .args(["run", "-c"])
-            .arg(self.folder.join("encr-milter.toml"))
+            .arg(self.config())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
