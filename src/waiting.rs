@@ -23,6 +23,10 @@ const PASSAGE: i64 = 86_400;
 /// The longest that anything is kept: longer than any queue keeps a message.
 const LONGEST: i64 = 14 * 86_400;
 
+/// The same where there is no room left: most queues give a message back after five days. So 80,000 messages a day may
+/// begin to wait, most of which are spam that nobody tries again, before the answer is in doubt.
+const LONGEST_WHEN_FULL: i64 = 6 * 86_400;
+
 /// When a message was first tried.
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -124,7 +128,8 @@ impl Table {
     /// Forgets the oldest, if it is old enough; or of a time that no clock can have meant, which would hold up all
     /// behind it.
     fn forget_one(&mut self, now: i64) {
-        let old = |first: i64| first + LONGEST < now || first - LONGEST > now;
+        let longest = if self.first.len() >= self.most { LONGEST_WHEN_FULL } else { LONGEST };
+        let old = |first: i64| first + longest < now || first - LONGEST > now;
         let Some((attempt, first)) = self.order.front().copied().filter(|(_, first)| old(*first)) else {
             return;
         };
@@ -183,8 +188,9 @@ mod tests {
         assert_eq!(table.ask(B, DELAY, 1000), Waited::InDoubt);
         assert_eq!(table.ask(A, DELAY, 999), Waited::InDoubt);
         assert_eq!(table.len(), 1);
-        // What is older than any queue keeps makes room.
-        assert_eq!(table.ask(B, DELAY, 1001 + LONGEST), Waited::Begins);
+        // What is older than queues keep makes room.
+        assert_eq!(table.ask(B, DELAY, 1000 + LONGEST_WHEN_FULL), Waited::InDoubt);
+        assert_eq!(table.ask(B, DELAY, 1001 + LONGEST_WHEN_FULL), Waited::Begins);
         assert_eq!(table.len(), 1);
     }
 
