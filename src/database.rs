@@ -4,7 +4,16 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// What tells that a file is still the one that was opened.
+pub type Identity = (u64, u64);
+
+/// Of the file that lies there now.
+pub fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
+}
 
 /// The files that SQLite keeps beside one that is in use.
 pub fn beside(path: &Path) -> [PathBuf; 2] {

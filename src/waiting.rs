@@ -23,10 +23,23 @@ const PASSAGE: i64 = 86_400;
 /// The longest that anything is kept: longer than any queue keeps a message.
 const LONGEST: i64 = 14 * 86_400;
 
+/// The same where there is no room left: most queues give a message back after five days. So 80,000 messages a day may
+/// begin to wait, most of which are spam that nobody tries again, before the answer is in doubt.
+const LONGEST_WHEN_FULL: i64 = 6 * 86_400;
+
+/// When a message was first tried.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    attempt: Attempt,
+    first: i64,
+    /// When it was first told that the wait is over. Not kept over a restart: passage then ends later.
+    over: Option<i64>,
+}
+
 /// When each message was first tried.
 #[derive(Debug, Default)]
 pub struct Table {
-    first: HashTable<(Attempt, i64)>,
+    first: HashTable<Known>,
     /// In the order in which they were first tried; one that was begun anew stands there twice.
     order: VecDeque<(Attempt, i64)>,
     most: usize,
@@ -44,8 +57,8 @@ pub enum Waited {
 }
 
 /// The hash of an attempt: it is one.
-fn hash(entry: &(Attempt, i64)) -> u64 {
-    entry.0.0
+fn hash(known: &Known) -> u64 {
+    known.attempt.0
 }
 
 impl Table {
@@ -66,10 +79,10 @@ impl Table {
 
     /// What was kept. Of the same message the earlier counts.
     pub fn restore(&mut self, attempt: Attempt, first: i64) {
-        match self.first.entry(attempt.0, |known| known.0 == attempt, hash) {
-            Entry::Occupied(mut known) => known.get_mut().1 = known.get().1.min(first),
+        match self.first.entry(attempt.0, |known| known.attempt == attempt, hash) {
+            Entry::Occupied(mut known) => known.get_mut().first = known.get().first.min(first),
             Entry::Vacant(vacant) => {
-                vacant.insert((attempt, first));
+                vacant.insert(Known { attempt, first, over: None });
                 self.order.push_back((attempt, first));
             }
         }
@@ -82,33 +95,47 @@ impl Table {
             self.forget_one(now);
         }
         let full = self.first.len() >= self.most;
-        match self.first.entry(attempt.0, |known| known.0 == attempt, hash) {
-            Entry::Occupied(mut known) => {
-                let waited = now - known.get().1;
-                if waited > i64::from(delay.0) + PASSAGE {
-                    known.get_mut().1 = now;
+        match self.first.entry(attempt.0, |known| known.attempt == attempt, hash) {
+            Entry::Occupied(mut occupied) => {
+                let known = occupied.get_mut();
+                let waited = now - known.first;
+                // By when it was told, not by when it might have been: who tries again late has waited all the same.
+                let passed = known.over.is_some_and(|over| over + PASSAGE < now);
+                if passed || waited > LONGEST {
+                    *known = Known { attempt, first: now, over: None };
                     self.order.push_back((attempt, now));
                     return Waited::Begins;
+                }
+                if waited >= i64::from(delay.0) {
+                    known.over.get_or_insert(now);
                 }
                 u32::try_from(waited).map_or(Waited::InDoubt, Waited::For)
             }
             Entry::Vacant(_) if full => Waited::InDoubt,
             Entry::Vacant(vacant) => {
-                vacant.insert((attempt, now));
+                vacant.insert(Known { attempt, first: now, over: None });
                 self.order.push_back((attempt, now));
                 Waited::Begins
             }
         }
     }
 
-    /// Forgets the oldest, if it is old enough.
+    /// All that it knows: each message, and when it was first tried.
+    pub fn known(&self) -> Vec<(Attempt, i64)> {
+        self.first.iter().map(|known| (known.attempt, known.first)).collect()
+    }
+
+    /// Forgets the oldest, if it is old enough; or of a time that no clock can have meant, which would hold up all
+    /// behind it.
     fn forget_one(&mut self, now: i64) {
-        let Some((attempt, first)) = self.order.front().copied().filter(|(_, first)| first + LONGEST < now)
-        else {
+        let longest = if self.first.len() >= self.most { LONGEST_WHEN_FULL } else { LONGEST };
+        let old = |first: i64| first + longest < now || first - LONGEST > now;
+        let Some((attempt, first)) = self.order.front().copied().filter(|(_, first)| old(*first)) else {
             return;
         };
         self.order.pop_front();
-        if let Ok(known) = self.first.find_entry(attempt.0, |known| *known == (attempt, first)) {
+        let same = |known: &Known| (known.attempt, known.first) == (attempt, first);
+        if let Ok(known) = self.first.find_entry(attempt.0, same) {
             known.remove();
         }
     }
@@ -136,14 +163,34 @@ mod tests {
     }
 
     #[test]
+    fn who_tries_again_late_has_waited_all_the_same() {
+        let mut table = Table::new(10);
+        assert_eq!(table.ask(A, DELAY, 0), Waited::Begins);
+        // As a host that is switched off over the weekend, or an outage of ours.
+        assert_eq!(table.ask(A, DELAY, 3 * PASSAGE), Waited::For(3 * 86_400));
+        assert_eq!(table.ask(A, DELAY, 4 * PASSAGE), Waited::For(4 * 86_400));
+        assert_eq!(table.ask(A, DELAY, 4 * PASSAGE + 1), Waited::Begins);
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_holds_nothing_up() {
+        let mut table = Table::new(2);
+        assert_eq!(table.ask(A, DELAY, 100 * LONGEST), Waited::Begins);
+        assert_eq!(table.ask(B, DELAY, 0), Waited::Begins);
+        assert_eq!(table.ask(Attempt(3), DELAY, 0), Waited::Begins);
+        assert_eq!(table.known().len(), 2);
+    }
+
+    #[test]
     fn what_cannot_be_told_is_in_doubt() {
         let mut table = Table::new(1);
         assert_eq!(table.ask(A, DELAY, 1000), Waited::Begins);
         assert_eq!(table.ask(B, DELAY, 1000), Waited::InDoubt);
         assert_eq!(table.ask(A, DELAY, 999), Waited::InDoubt);
         assert_eq!(table.len(), 1);
-        // What is older than any queue keeps makes room.
-        assert_eq!(table.ask(B, DELAY, 1001 + LONGEST), Waited::Begins);
+        // What is older than queues keep makes room.
+        assert_eq!(table.ask(B, DELAY, 1000 + LONGEST_WHEN_FULL), Waited::InDoubt);
+        assert_eq!(table.ask(B, DELAY, 1001 + LONGEST_WHEN_FULL), Waited::Begins);
         assert_eq!(table.len(), 1);
     }
 

@@ -493,6 +493,14 @@ fn the_evidence_of_several_hosts_merges() {
     assert!(here.status.success(), "{here:?}");
     assert_eq!(decisions_in(&folder.path().join("merged.db")), sent);
 
+    // Nothing is counted twice, by whatever name it comes.
+    let link = path(&folder.path().join("link.db"));
+    std::os::unix::fs::symlink(&a, &link).unwrap();
+    let twice = merge(&[&a, &b, &link, "-o", &ab, "--force"]);
+    assert_eq!(twice.status.code(), Some(64), "{twice:?}");
+    assert!(String::from_utf8(twice.stderr).unwrap().contains(&format!("the same file as {a}")));
+    fs::remove_file(&link).unwrap();
+
     // What cannot be merged says why, and leaves nothing behind.
     let out = path(&folder.path().join("none.db"));
     fs::write(folder.path().join("rubbish.db"), vec![0x5a; 9000]).unwrap();
@@ -529,6 +537,8 @@ fn a_file_in_use_can_be_looked_at() {
     let stats: Value = serde_json::from_slice(&stats.stdout).unwrap();
     assert_eq!((&stats["decisions"], &stats["rules"]), (&sent.into(), &3.into()));
     assert_eq!((&stats["peers"], &stats["hosts"], &stats["others"]), (&1.into(), &1.into(), &0.into()));
+    // Whoever looked did not take himself for the last one, and take away what the daemon writes to.
+    assert!(home.path("state/evidence.db-wal").exists());
     // Killed: what is written is written, and the next start goes on.
     daemon.signal(Signal::SIGKILL);
     drop(daemon);

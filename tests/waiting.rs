@@ -92,6 +92,61 @@ fn a_wait_goes_on_over_a_restart() {
 }
 
 #[test]
+fn a_file_that_is_locked_at_the_start_is_not_taken_for_damaged() {
+    let home = Home::new(&policy("1d"));
+    let daemon = home.start();
+    assert_eq!(send(&daemon, "<r@recipient.example>"), DEFERRED);
+    daemon.stop();
+    let kept = rusqlite::Connection::open(home.path("state/waiting.db")).unwrap();
+    kept.execute("UPDATE waiting SET first = first - 86400", []).unwrap();
+    kept.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let daemon = home.start();
+    assert_eq!(send(&daemon, "<r@recipient.example>"), "continue");
+    assert_eq!(send(&daemon, "<s@recipient.example>"), DEFERRED);
+    kept.execute_batch("ROLLBACK").unwrap();
+    daemon.stop();
+    assert_eq!(kept.query_row("SELECT count(*) FROM waiting", [], |row| row.get(0)), Ok(2));
+}
+
+#[test]
+fn a_file_that_is_gone_or_damaged_is_made_anew_with_all_that_is_known() {
+    let home = Home::new(&policy("1d"));
+    let path = home.path("state/waiting.db");
+    let daemon = home.start();
+    let rows = |count: i64| {
+        until("all that is known in the file", || {
+            // Made by nobody but the daemon.
+            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE;
+            let kept = rusqlite::Connection::open_with_flags(&path, flags).ok()?;
+            let found: i64 = kept.query_row("SELECT count(*) FROM waiting", [], |row| row.get(0)).ok()?;
+            (found == count).then_some(())
+        });
+    };
+    assert_eq!(send(&daemon, "<r@recipient.example>"), DEFERRED);
+    rows(1);
+    let remove = |ending: &str| match fs::remove_file(home.path(&format!("state/waiting.db{ending}"))) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+        _ => {}
+    };
+    ["", "-wal", "-shm"].into_iter().for_each(remove);
+    assert_eq!(send(&daemon, "<s@recipient.example>"), DEFERRED);
+    rows(2);
+    // Another file in its place, which is no database: SQLite sees it when it opens it, after it was gone.
+    ["", "-wal", "-shm"].into_iter().for_each(remove);
+    fs::write(&path, "no database at all, but long enough to be read as one".repeat(100)).unwrap();
+    let mark = daemon.mark();
+    let mut recipients = 0;
+    until("a new file", || {
+        recipients += 1;
+        send(&daemon, &format!("<{recipients}@recipient.example>"));
+        daemon.log()[mark..].contains("is damaged: it is moved aside").then_some(())
+    });
+    rows(2 + recipients);
+    assert_eq!(send(&daemon, "<again@recipient.example>"), DEFERRED);
+    daemon.stop();
+}
+
+#[test]
 fn when_what_was_kept_is_damaged_everyone_is_let_through() {
     let home = Home::new(&policy("1d"));
     fs::create_dir(home.path("state")).unwrap();

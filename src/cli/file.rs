@@ -7,7 +7,7 @@
 use super::exit;
 use crate::diagnostics::Diagnostic;
 use similar::TextDiff;
-use std::fs::{self, File, Metadata, Permissions};
+use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -132,6 +132,11 @@ impl Seen {
         new.write_all(bytes)?;
         self.own(new.as_file())?;
         new.as_file().sync_all()?;
+        // Of two who have read the same, one would undo what the other has just done.
+        let held = File::open(&self.target).ok();
+        if held.as_ref().is_some_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock))) {
+            return Err(Failed::Changed);
+        }
         // As late as can be: between this and the next line nothing but the clock passes.
         if Self::read(&self.path).ok().as_ref() != Some(self) {
             return Err(Failed::Changed);
@@ -211,6 +216,20 @@ mod tests {
             // Nothing is left lying about.
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), usize::from(after.is_some()));
         }
+    }
+
+    #[test]
+    fn of_two_who_replace_a_file_at_once_one_gives_way() {
+        let (folder, path) = file();
+        let seen = Seen::read(&path).unwrap();
+        let other = File::open(&path).unwrap();
+        other.lock().unwrap();
+        assert!(matches!(seen.replace(b"new"), Err(Failed::Changed)));
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        drop(other);
+        seen.replace(b"new").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -146,7 +146,7 @@ fn judge(
     only: Option<&str>,
     today: Day,
 ) -> Result<Vec<Ripeness>, StoreError> {
-    let days = Days::read(store, only).map_err(|error| store.error(error))?;
+    let days = Days::read(store, only, today).map_err(|error| store.error(error))?;
     let mut tallies: Vec<Tally<'_>> = steps
         .iter()
         .filter_map(|(rule, from, to)| Tally::new(rule, *from, *to, &days, gate, today))
@@ -173,10 +173,14 @@ struct Days {
 }
 
 impl Days {
-    fn read(store: &Store, only: Option<&str>) -> rusqlite::Result<Self> {
+    /// Days that are yet to come were written while a clock was wrong: they make nothing fresh.
+    fn read(store: &Store, only: Option<&str>, today: Day) -> rusqlite::Result<Self> {
         let connection = store.connection();
-        let mut days = connection.prepare("SELECT DISTINCT day FROM standing ORDER BY day DESC")?;
-        let all: Vec<String> = days.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+        let today = today.to_string();
+        let mut days =
+            connection.prepare("SELECT DISTINCT day FROM standing WHERE day <= ?1 ORDER BY day DESC")?;
+        let all: Vec<String> =
+            days.query_map([&today], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
         let mut standing: HashMap<String, BTreeSet<_>> = HashMap::new();
         let mut rows = connection.prepare(
             "SELECT rule, day, mode, requirement FROM standing WHERE :rule IS NULL OR rule = :rule",
@@ -185,8 +189,9 @@ impl Days {
         while let Some(row) = rows.next()? {
             standing.entry(row.get(0)?).or_default().insert((row.get(1)?, row.get(2)?, row.get(3)?));
         }
-        let until = "SELECT max(day) FROM (SELECT max(day) AS day FROM decision_counts UNION ALL SELECT max(day) FROM standing)";
-        let until = connection.query_row(until, [], |row| row.get(0))?;
+        let until = "SELECT max(day) FROM (SELECT max(day) AS day FROM decision_counts WHERE day <= ?1
+                     UNION ALL SELECT max(day) FROM standing WHERE day <= ?1)";
+        let until = connection.query_row(until, [&today], |row| row.get(0))?;
         Ok(Self { all, standing, until })
     }
 

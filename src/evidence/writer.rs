@@ -7,12 +7,12 @@
 
 use super::store::FILE_NAME;
 use super::{Observed, Rollup, Store, StoreError};
-use crate::database::move_aside;
+use crate::database::{Identity, beside, identity, move_aside};
 use crate::policy::{Day, Fingerprint, Policy};
 use std::error::Error;
 use std::fs;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -151,12 +151,29 @@ impl Writer {
     }
 }
 
-/// What tells that a file is still the one that was opened.
-type Identity = (u64, u64);
+/// Whether what SQLite has beside a file in use is still there: counts that are written to files without a name are
+/// seen by nobody, and gone with the daemon.
+fn is_whole(path: &Path) -> bool {
+    // SQLite puts it beside what a symlink points to.
+    fs::canonicalize(path).is_ok_and(|path| beside(&path).iter().all(|file| file.exists()))
+}
 
+/// The file in use. What is first is dropped first.
 struct Open {
     store: Store,
+    /// To look at it past SQLite. Kept, for whoever closes a file loses all locks that his process has on it (fcntl(2)),
+    /// SQLite's too: the next reader would take itself for the last one, and delete what SQLite has beside the file.
+    file: Option<fs::File>,
     identity: Identity,
+}
+
+impl Open {
+    /// Whether it is still a database; SQLite would go by what it has in memory for a while.
+    fn begins_as_a_database(&self) -> bool {
+        let mut begin = [0; MAGIC.len()];
+        let read = self.file.as_ref().is_some_and(|file| file.read_exact_at(&mut begin, 0).is_ok());
+        read && begin == *MAGIC
+    }
 }
 
 struct Worker {
@@ -297,8 +314,7 @@ impl Worker {
                     "the evidence's file is gone: what was in it is lost, unless it was moved; a new one is begun"
                 );
                 self.file = None;
-            } else if !begins_as_a_database(&self.path) {
-                // SQLite would go by what it has in memory for a while.
+            } else if !open.begins_as_a_database() || !is_whole(&self.path) {
                 self.file = None;
             }
         }
@@ -310,7 +326,7 @@ impl Worker {
             let store = Store::open_within(&self.path, LOCKED)?;
             // It may be gone again; then the next batch sees another one there.
             let identity = identity(&self.path).unwrap_or_default();
-            self.file = Some(Open { store, identity });
+            self.file = Some(Open { store, file: fs::File::open(&self.path).ok(), identity });
             self.stood = None;
         }
         Ok(())
@@ -366,16 +382,6 @@ impl Worker {
         self.said = lost;
         self.said_at = Some(Instant::now());
     }
-}
-
-fn identity(path: &Path) -> Option<Identity> {
-    fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
-}
-
-fn begins_as_a_database(path: &Path) -> bool {
-    let mut begin = [0; MAGIC.len()];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
-    read.is_ok() && begin == *MAGIC
 }
 
 #[cfg(test)]

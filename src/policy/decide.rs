@@ -146,8 +146,8 @@ pub struct Decision<'p> {
     /// Whether a rule that was held demands the certificate's subject or issuer: who has not told them yet
     /// may be asked for them.
     pub wants_names: bool,
-    /// The `max-delay` of a soft-fail that acts: how long the message has been tried should be asked for, and
-    /// told in [`Envelope::waited`].
+    /// Where it is a soft-fail that acts: the longest `max-delay` of those that act. How long the message has been
+    /// tried should be asked for, and told in [`Envelope::waited`].
     pub max_delay: Option<Delay>,
     /// The rule of each side that was held, and how it fared.
     pub held: [Option<Held<'p>>; SIDES],
@@ -277,6 +277,8 @@ struct Tally<'p> {
     failures: Vec<Failure<'p>>,
     /// The most serious failure: its effective mode, its place in `failures`, what was demanded.
     worst: Option<(Mode, usize, &'p ModeEntry)>,
+    /// Of the failures that defer.
+    longest_delay: Option<Delay>,
     unknown: Option<(Mode, Held<'p>, &'static str)>,
     passed: Option<(Mode, Held<'p>)>,
     exempt: Option<Held<'p>>,
@@ -298,6 +300,9 @@ impl<'p> Tally<'p> {
     fn fail(&mut self, effective: Mode, mode: Mode, held: Held<'p>, need: &'p ModeEntry, reason: String) {
         if self.worst.is_none_or(|(worst, ..)| effective > worst) {
             self.worst = Some((effective, self.failures.len(), need));
+        }
+        if effective == Mode::SoftFail {
+            self.longest_delay = self.longest_delay.max(need.max_delay);
         }
         self.failures.push(Failure { rule: held.rule, side: held.side, key: held.key, mode, reason });
     }
@@ -341,7 +346,7 @@ impl<'p> Tally<'p> {
                     Disposition::Reject => Some(Reply::reject(refusal)),
                 },
                 failures: self.failures,
-                max_delay: entry.max_delay.filter(|_| done == Disposition::Tempfail),
+                max_delay: self.longest_delay.filter(|_| mode == Mode::SoftFail),
                 ..Decision::new(Verdict::Fail)
             };
         }

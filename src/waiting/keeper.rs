@@ -1,14 +1,15 @@
 //! Keeps what [`super::Table`] knows in the state folder, on a thread of its own.
 //!
-//! Promises: asking costs a lock that is held for a lookup, and never by the thread that writes. A message whose
-//! wait cannot be kept is not made to wait: while the file cannot be written, and for a `max-delay` after it was
-//! found damaged, everyone is told that the wait is over. The file is made with the first message that waits.
+//! Promises: asking costs a lock that is held for a lookup, never while something is written. A message whose
+//! wait cannot be kept is not made to wait: while the file cannot be written, and for a `max-delay` after it could
+//! not be read, everyone is told that the wait is over. The file is made with the first message that waits, and, where
+//! it is gone or damaged, made anew with all that is known. It is bounded as the table is.
 
 use super::{LONGEST, MOST, Table, Waited};
-use crate::database::move_aside;
+use crate::database::{Identity, identity, move_aside};
 use crate::policy::attempt::Attempt;
 use crate::policy::rule::Delay;
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const NAME: &str = "waiting.db";
 /// What is new is written after so long, all together.
@@ -25,6 +26,11 @@ const GATHER: Duration = Duration::from_millis(500);
 const AGAIN: Duration = Duration::from_secs(5);
 /// New messages that may wait to be written.
 const QUEUE: usize = 16_384;
+
+/// How soon a file that is damaged again is moved aside again: a disk that damages each is not to be filled with them.
+const MOVE_AGAIN: Duration = Duration::from_mins(10);
+/// How often what is too old to matter is taken out of the file.
+const FORGET: Duration = Duration::from_hours(24);
 
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
@@ -97,13 +103,13 @@ impl Keeper {
     pub fn start(state: &Path, now: jiff::Timestamp) -> io::Result<Self> {
         let (new, received) = sync_channel(QUEUE);
         let mut table = Table::new(MOST);
-        let mut file = File { path: state.join(NAME), open: None };
-        let damaged = file.restore(&mut table, now);
+        let mut file = File { path: state.join(NAME), open: None, forgot: None, moved: None };
+        let lost = file.restore(&mut table, now);
         let waiting = Waiting(Arc::new(Shared {
             table: Mutex::new(table),
             new,
             kept: AtomicBool::new(true),
-            counted_since: AtomicI64::new(if damaged { now.as_second() } else { i64::MIN }),
+            counted_since: AtomicI64::new(if lost { now.as_second() } else { i64::MIN }),
             in_doubt: AtomicU64::new(0),
         }));
         let shared = Arc::clone(&waiting.0);
@@ -154,7 +160,15 @@ fn keep(file: &mut File, received: &Receiver<Told>, shared: &Shared) {
         if new.is_empty() {
             continue;
         }
-        let kept = match file.write(&new) {
+        let known = || shared.table.lock().unwrap_or_else(PoisonError::into_inner).known();
+        let mut written = file.write(&new, known);
+        if let Err(error) = &written
+            && is_damage(error)
+            && file.move_aside(error)
+        {
+            written = file.write(&new, known);
+        }
+        let kept = match written {
             Ok(()) => {
                 new.clear();
                 true
@@ -177,71 +191,132 @@ fn keep(file: &mut File, received: &Receiver<Told>, shared: &Shared) {
     }
 }
 
+/// Whether an answer of SQLite says that a file is none of ours, or not whole; not that it cannot be used just now.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    !matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::PermissionDenied
+                | ErrorCode::CannotOpen
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+        )
+    )
+}
+
 /// The database.
 struct File {
     path: PathBuf,
-    open: Option<Connection>,
+    open: Option<(Connection, Option<Identity>)>,
+    /// When what is too old was last taken out.
+    forgot: Option<Instant>,
+    /// When one was last moved aside.
+    moved: Option<Instant>,
 }
 
 impl File {
-    /// Reads what was kept. Whether that was damaged, so that it is not known who has waited.
+    /// Reads what was kept. Whether that could not be, so that it is not known who has waited.
     fn restore(&mut self, table: &mut Table, now: jiff::Timestamp) -> bool {
-        if !self.path.exists() {
-            return false;
+        match self.path.try_exists() {
+            Ok(false) => return false,
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => return false,
+            // Where it cannot even be told, opening says why.
+            Ok(true) | Err(_) => {}
         }
         let Err(error) = self.read(table, now.as_second()) else { return false };
         self.open = None;
-        let moved = move_aside(&self.path, now);
         tracing::error!(
             file = %self.path.display(), %error,
-            moved_to = moved.as_ref().map_or_else(ToString::to_string, |aside| aside.display().to_string()),
             "cannot read how long messages have been deferred: those with a max-delay are accepted for as long as that is"
         );
+        if is_damage(&error) {
+            self.move_aside(&error);
+        }
         *table = Table::new(MOST);
         true
     }
 
     fn read(&mut self, table: &mut Table, now: i64) -> rusqlite::Result<()> {
         let connection = self.connection()?;
-        connection.execute("DELETE FROM waiting WHERE first < ?1", [now - LONGEST])?;
-        let mut rows = connection.prepare("SELECT attempt, first FROM waiting ORDER BY first")?;
-        for row in rows.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))? {
+        let mut rows = connection.prepare(
+            "SELECT attempt, first FROM waiting WHERE first BETWEEN ?1 - ?2 AND ?1 + ?2 ORDER BY first",
+        )?;
+        for row in rows.query_map([now, LONGEST], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?)))? {
             let (attempt, first) = row?;
             table.restore(Attempt(attempt.cast_unsigned()), first);
         }
         Ok(())
     }
 
+    /// Moves a damaged file away. Whether that was done.
+    fn move_aside(&mut self, error: &rusqlite::Error) -> bool {
+        self.open = None;
+        if self.moved.is_some_and(|at| at.elapsed() < MOVE_AGAIN) {
+            return false;
+        }
+        let Ok(aside) = move_aside(&self.path, jiff::Timestamp::now()) else { return false };
+        self.moved = Some(Instant::now());
+        tracing::error!(
+            file = %self.path.display(), %error, moved_to = %aside.display(),
+            "the file of how long messages have been deferred is damaged: it is moved aside, and a new one is begun"
+        );
+        true
+    }
+
     fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
-        // A file that is gone is written to no more.
-        if !self.path.exists() {
+        // A file that is gone, or has another in its place, is written to no more.
+        let now = identity(&self.path);
+        if self.open.as_ref().is_some_and(|(_, opened)| now.is_none() || now != *opened) {
             self.open = None;
         }
         match &mut self.open {
-            Some(connection) => Ok(connection),
+            Some((connection, _)) => Ok(connection),
             none => {
                 let connection = Connection::open(&self.path)?;
                 connection.busy_timeout(Duration::from_secs(1))?;
                 connection.execute_batch(SCHEMA)?;
-                Ok(none.insert(connection))
+                Ok(&mut none.insert((connection, identity(&self.path))).0)
             }
         }
     }
 
-    fn write(&mut self, new: &BTreeMap<Attempt, i64>) -> rusqlite::Result<()> {
+    /// Writes what is new; all that is `known` where the file has nothing.
+    fn write(
+        &mut self,
+        new: &BTreeMap<Attempt, i64>,
+        known: impl Fn() -> Vec<(Attempt, i64)>,
+    ) -> rusqlite::Result<()> {
         if let Some(folder) = self.path.parent() {
             // Where that fails, opening says why.
             let _ = std::fs::create_dir_all(folder);
         }
+        let forget = self.forgot.is_none_or(|at| at.elapsed() >= FORGET);
         let transaction = self.connection()?.transaction()?;
+        let has_some =
+            transaction.query_row("SELECT EXISTS (SELECT 1 FROM waiting)", [], |row| row.get(0))?;
+        let all = if has_some { Vec::new() } else { known() };
         {
             let mut insert = transaction.prepare(
                 "INSERT INTO waiting (attempt, first) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET first = excluded.first",
             )?;
-            for (attempt, first) in new {
+            for (attempt, first) in all.iter().map(|(attempt, first)| (attempt, first)).chain(new) {
                 insert.execute((attempt.0.cast_signed(), first))?;
             }
+            if forget {
+                transaction.execute(
+                    "DELETE FROM waiting WHERE first NOT BETWEEN ?1 - ?2 AND ?1 + ?2",
+                    [jiff::Timestamp::now().as_second(), LONGEST],
+                )?;
+            }
         }
-        transaction.commit()
+        transaction.commit()?;
+        if forget {
+            self.forgot = Some(Instant::now());
+        }
+        Ok(())
     }
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// of each day as many peers are kept apart as in the file that keeps fewest. The files may be in use.
 ///
 /// Exit code 73: the new file cannot be made, or is there already; 66: a file is missing; 65: one is damaged, or
-/// no evidence.
+/// no evidence; 64: one is given twice.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The files, as evidence.db of each host's state folder
@@ -39,6 +39,17 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         complain(&format!("{}: {why}", output.display()));
         Ok(exit::CANT_CREATE)
     };
+    let mut given: Vec<(PathBuf, &Path)> = Vec::new();
+    for file in files {
+        // Where it cannot be told, opening says why.
+        let Ok(real) = file.canonicalize() else { continue };
+        if let Some((_, first)) = given.iter().find(|(known, _)| *known == real) {
+            let (file, first) = (file.display(), first.display());
+            complain(&format!("{file}: the same file as {first}: what is in it would be counted twice"));
+            return Ok(exit::USAGE);
+        }
+        given.push((real, file));
+    }
     if output.exists() && !force {
         return refused("exists: give another name to --output, or --force to replace it");
     }

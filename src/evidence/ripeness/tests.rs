@@ -256,6 +256,11 @@ fn evidence_that_has_ended_is_none() {
         against(&stale),
         ["evidence: the evidence ends on 2026-11-28: does the daemon run, with [evidence] enabled?"]
     );
+    // A day that was written while the clock was wrong makes nothing fresh, and breaks nothing.
+    let ahead = |world: World| world.stands(&rule, -400, -400).met(2, -400, &tls(256), 1).ripeness(&rule);
+    let stale = ahead(World::new().stands(&rule, 30, 2).met(1, 2, &tls(256), 200));
+    assert!(against(&stale)[0].starts_with("evidence: the evidence ends on 2026-11-28"), "{stale:#?}");
+    assert!(ahead(World::new().stands(&rule, 30, 1).met(1, 1, &tls(256), 200)).ripe);
     let none = World::new().ripeness(&rule);
     assert!(against(&none)[0].starts_with("evidence: there is no evidence at all"), "{none:#?}");
 }

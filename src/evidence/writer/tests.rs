@@ -73,6 +73,27 @@ fn a_disk_that_damages_every_file_is_not_filled_with_them() {
 }
 
 #[test]
+fn what_sqlite_has_beside_the_file_may_be_deleted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    // Beside what it points to.
+    let link = folder.path().join("link.db");
+    std::os::unix::fs::symlink(FILE_NAME, &link).unwrap();
+    let mut worker = worker(link, Settings::default());
+    for round in 1..=3u64 {
+        worker.count(&observed(1));
+        assert!(worker.flush());
+        assert_eq!(Store::open_read_only(&path).unwrap().stats().unwrap().decisions, round);
+        assert!(beside(&path).iter().all(|file| file.exists()));
+        for file in beside(&path) {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    drop(worker);
+    assert_eq!(Store::open_read_only(&path).unwrap().stats().unwrap().decisions, 3);
+}
+
+#[test]
 fn what_cannot_be_written_is_kept_up_to_a_bound() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("taken").join(FILE_NAME);

@@ -281,6 +281,29 @@ fn a_message_that_has_waited_long_enough_is_observed() {
 }
 
 #[test]
+fn of_two_delays_the_longer_is_waited_for() {
+    let patient = |delay| {
+        let mut rule = rule(None, None, None);
+        rule.modes.soft_fail = Some(ModeEntry { max_delay: Some(Delay(delay)), ..bits(256) });
+        rule
+    };
+    for (client, sender) in [(60, 3600), (3600, 60)] {
+        let both = policy(vec![
+            (Side::Client, "*", patient(client)),
+            (Side::Sender, "sender.example", patient(sender)),
+        ]);
+        let after = |waited| {
+            let decision = decide(&both, &self::client(Some("128")), Envelope { waited, ..ENVELOPE }, DAY);
+            (decision.disposition, decision.max_delay)
+        };
+        // Whoever is in doubt answers with what was asked for: it must be enough for both.
+        assert_eq!(after(None), (Disposition::Tempfail, Some(Delay(3600))));
+        assert_eq!(after(Some(60)), (Disposition::Tempfail, Some(Delay(3600))));
+        assert_eq!(after(Some(3600)), (Disposition::Accept, None));
+    }
+}
+
+#[test]
 fn every_rule_that_was_held_is_told_with_how_it_fared() {
     let policy = policy(vec![
         (Side::Client, "*", rule(Some(bits(256)), None, Some(bits(128)))),
