@@ -34,6 +34,8 @@ const MOST_ROWS: usize = 100_000;
 const SAY_LOSSES: Duration = Duration::from_secs(10);
 /// How soon a file that is damaged again is moved aside again.
 const MOVE_AGAIN: Duration = Duration::from_mins(10);
+/// How long it must have been today before what is too old for it is forgotten.
+const SETTLED: Duration = Duration::from_hours(1);
 /// How long `close` tries to write.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// What every SQLite file begins with.
@@ -185,6 +187,8 @@ struct Worker {
     rollup: Rollup,
     /// What is noted already, in the file or to be written, of what is in force.
     stood: Option<(Day, Fingerprint)>,
+    /// Today, and since when it is.
+    day: Option<(Day, Instant)>,
     pruned: Option<Day>,
     moved_at: Option<Instant>,
     /// What was said of a failure that lasts.
@@ -209,6 +213,7 @@ impl Worker {
             file: None,
             rollup: Rollup::new(settings.max_peers),
             stood: None,
+            day: None,
             pruned: None,
             moved_at: None,
             failing: None,
@@ -294,7 +299,11 @@ impl Worker {
         if !self.rollup.is_empty() {
             store.add(&self.rollup)?;
         }
-        if self.pruned != Some(today) {
+        // A clock that jumps ahead for a while must not have all of it forgotten.
+        let (day, since) = *self.day.get_or_insert_with(|| (today, Instant::now()));
+        if day != today {
+            self.day = Some((today, Instant::now()));
+        } else if self.pruned != Some(today) && since.elapsed() >= SETTLED {
             let rows = store.prune(today, self.settings.keep_days)?;
             if rows > 0 {
                 tracing::info!(rows, keep_days = self.settings.keep_days, "old evidence is forgotten");

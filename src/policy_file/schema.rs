@@ -535,6 +535,7 @@ fn mode_entry<'t>(walk: &mut Walk<'_>, value: &'t Value<'_>, mode: Mode) -> Opti
 
 /// Senders' queues keep a message for five days (RFC 5321 section 4.5.4.1), some for less.
 const LONG_DELAY: Delay = Delay(2 * 86_400);
+const LONGEST_DELAY: Delay = Delay(5 * 86_400);
 
 fn max_delay(walk: &mut Walk<'_>, value: &Value<'_>, mode: Mode) -> Option<Delay> {
     let text = walk.string(value, "max-delay")?;
@@ -554,6 +555,14 @@ fn max_delay(walk: &mut Walk<'_>, value: &Value<'_>, mode: Mode) -> Option<Delay
             return None;
         }
     };
+    if delay > LONGEST_DELAY {
+        walk.tell(
+            Diagnostic::error("bad-delay", format!("a message would be deferred for {delay}"))
+                .at(text.place)
+                .hint("no sender's queue keeps a message beyond five days: it would bounce. Stay below two"),
+        );
+        return None;
+    }
     if delay > LONG_DELAY {
         walk.tell(
             Diagnostic::warning("long-delay", format!("a message may be deferred for {delay}"))

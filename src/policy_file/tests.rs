@@ -149,6 +149,7 @@ fn everything_wrong_is_told_at_once_and_where() {
         ("soft-fail = { min-bits = 128, max-delay = \"4h\" }", vec![]),
         ("soft-fail = { min-bits = 128, max-delay = \"1d 90m\" }", vec![]),
         ("soft-fail = { min-bits = 128, max-delay = \"3d\" }", vec!["long-delay 5:43"]),
+        ("soft-fail = { min-bits = 128, max-delay = \"6d\" }", vec!["bad-delay 5:43"]),
         ("soft-fail = { min-bits = 128, max-delay = \"4\" }", vec!["bad-delay 5:43"]),
         ("soft-fail = { min-bits = 128, max-delay = \"-4h\" }", vec!["bad-delay 5:43"]),
         ("soft-fail = { min-bits = 128, max-delay = 4 }", vec!["wrong-type 5:43"]),
