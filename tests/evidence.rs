@@ -466,7 +466,7 @@ fn the_evidence_of_several_hosts_merges() {
     let done = merge(&[&a, &b, "-o", &ab]);
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let shown = String::from_utf8(done.stdout).unwrap();
-    assert!(shown.starts_with(&format!("{ab}: {sent} decisions on 1 days, ")), "{shown}");
+    assert!(shown.starts_with(&format!("{ab}: {sent} decisions on 1 day, ")), "{shown}");
     assert_eq!(merge(&[&b, &a, "-o", &ba]).status.code(), Some(0));
     assert_eq!(stored(Path::new(&ab)), stored(Path::new(&ba)));
     let both: Vec<Value> = homes.iter().flat_map(Home::decisions).collect();
@@ -483,6 +483,15 @@ fn the_evidence_of_several_hosts_merges() {
     assert!(folder.path().join("ab.db-wal").exists());
     assert_eq!(merge(&[&a, "-o", &ab, "--force"]).status.code(), Some(73));
     drop(in_use);
+
+    // What is named twice would be counted twice.
+    let link = path(&folder.path().join("link.db"));
+    std::os::unix::fs::symlink(&a, &link).unwrap();
+    let twice = merge(&[&a, &b, &link, "-o", &ab, "--force"]);
+    assert_eq!(twice.status.code(), Some(64), "{twice:?}");
+    assert!(String::from_utf8(twice.stderr).unwrap().contains("link.db: is named twice"));
+    fs::remove_file(&link).unwrap();
+    assert_eq!(decisions_in(Path::new(&ab)), sent);
 
     // Without a name it is merged.db where one is.
     let here = std::process::Command::new(support::daemon::PROGRAM)

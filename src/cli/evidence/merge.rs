@@ -6,8 +6,9 @@ use super::{failed, stats};
 use crate::cli::{complain, exit};
 use crate::database::beside;
 use crate::evidence::store::{Store, StoreError};
+use std::collections::HashSet;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Put the evidence of several hosts together in a new file
@@ -16,7 +17,8 @@ use std::path::{Path, PathBuf};
 /// of each day as many peers are kept apart as in the file that keeps fewest. The files may be in use.
 ///
 /// Exit code 73: the new file cannot be made, or is there already; 66: a file is missing; 65: one is damaged, or
-/// no evidence.
+/// no evidence;
+/// 64: one is named twice.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The files, as evidence.db of each host's state folder
@@ -33,8 +35,22 @@ pub(super) struct Arguments {
     json: bool,
 }
 
+/// A file that is named twice, by whatever path: all in it would be counted twice.
+fn twice(files: &[PathBuf]) -> Option<&PathBuf> {
+    let mut known = HashSet::new();
+    files.iter().find(|file| {
+        let real = std::fs::metadata(file).map(|metadata| (metadata.dev(), metadata.ino()));
+        // Whether it is there at all is told when it is read.
+        real.is_ok_and(|real| !known.insert(real))
+    })
+}
+
 pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     let Arguments { files, output, force, json } = arguments;
+    if let Some(file) = twice(files) {
+        complain(&format!("{}: is named twice, and would be counted twice", file.display()));
+        return Ok(exit::USAGE);
+    }
     let refused = |why: &str| {
         complain(&format!("{}: {why}", output.display()));
         Ok(exit::CANT_CREATE)
