@@ -62,6 +62,14 @@ pub(super) fn mail(direction: Direction) -> &'static str {
     }
 }
 
+/// The same in a table.
+pub(super) fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "in",
+        Direction::Outbound => "out",
+    }
+}
+
 /// A rule that decided, or that none did.
 pub(super) fn decided_by(rule: &str) -> String {
     if rule.is_empty() { "(no rule)".to_owned() } else { safe(rule).into_owned() }

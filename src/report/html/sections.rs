@@ -10,6 +10,7 @@ use crate::report::next::{empty, next_steps};
 use crate::report::standing::{ModeStanding, RuleStanding};
 use crate::report::words::{
     by_rule, counted, date, decided_by, domain_name, mail, number, or_dash, safe, share, until_words, used,
+    way,
 };
 use maud::{Markup, html};
 
@@ -251,8 +252,9 @@ const FATES: [(&str, Set); 6] = [
     ("last", Set::Date),
 ];
 
-const DAYS: [(&str, Set); 6] = [
+const DAYS: [(&str, Set); 7] = [
     ("day", Set::Date),
+    ("mail", Set::Date),
     ("rule", Set::Text),
     ("refused", Set::Number),
     ("deferred", Set::Number),
@@ -272,7 +274,8 @@ fn what_happened(happened: &Happened, top: usize) -> Markup {
         row
     });
     let days = Table::new("By day and rule, the latest first", &DAYS).of(&days, top, |entry| {
-        let mut row = vec![html! { (entry.day) }, html! { (decided_by(&entry.rule)) }];
+        let (way, rule) = (way(entry.direction), decided_by(&entry.rule));
+        let mut row = vec![html! { (entry.day) }, html! { (way) }, html! { (rule) }];
         row.extend(fates(entry.fates));
         row
     });
