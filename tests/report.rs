@@ -155,6 +155,38 @@ fn nobody_is_told_that_all_is_well_where_nobody_knows() {
 }
 
 #[test]
+fn who_is_not_kept_apart_is_not_said_to_be_unknown() {
+    let policy = support::policy(&by_client("observe = { min-bits = 128 }"));
+    let mut evidence = encr_milter::evidence::Rollup::new(1);
+    let hosts = ["mx.a.example", "mx.b.example", "mx.c.example"];
+    for (host, address) in hosts.into_iter().zip(["192.0.2.1", "198.51.100.1", "203.0.113.1"]) {
+        let text = messages(1, host, address, CLEAR, 1).remove(0);
+        let record: Record<'_> = serde_json::from_str(&text).unwrap();
+        let facts = record.facts();
+        let decision = decide(&policy, &facts, record.envelope(), record.day(NOW));
+        evidence.observe(&Observed::of(&facts, &decision, record.ts.unwrap()));
+    }
+    let mut store = Store::memory().unwrap();
+    store.add(&evidence).unwrap();
+    let of = |domain| Dossier::of(&store, Some(&policy), &origin(Some(&policy)), domain, None).unwrap();
+    let letter = |domain| terminal::dossier(&of(domain), look(1000));
+    // Whom a rule names is kept.
+    assert!(letter("a.example").contains("We have met 1 host."));
+    assert!(letter("b.example").contains("not all are known by name; none that is, is of b.example."));
+}
+
+#[test]
+fn all_of_it_exempt_is_said_with_a_next_step() {
+    let policy = support::policy("");
+    let store = store(&policy, &messages(1, "localhost", "127.0.0.1", CLEAR, 3));
+    let report = Report::of(&store, None, origin(None)).unwrap();
+    for form in [terminal::report(&report, look(1000)), html::report(&report, 20)] {
+        assert!(form.contains("Nobody: 3 messages came, all exempt"), "{form}");
+        assert!(!form.contains("versions: ."));
+    }
+}
+
+#[test]
 fn a_share_is_deferred_whatever_else_is_not_told() {
     let told = r#","tls_version":"TLSv1","cipher":"X","verify":"NOT""#;
     let rule =

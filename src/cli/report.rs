@@ -131,6 +131,12 @@ fn report(arguments: &Arguments, source: &Source) -> Result<io::Result<String>, 
 fn dossier(arguments: &Arguments, source: &Source, domain: &str) -> Result<io::Result<String>, StoreError> {
     let (policy, ours) = (source.policy.as_ref(), arguments.our_name.clone());
     let dossier = Dossier::of(&source.store, policy, &source.origin, domain, ours)?;
+    if dossier.beyond_bound && dossier.hosts.is_empty() {
+        complain(&format!(
+            "more hosts were met than are kept apart, and those of {domain} may be among them: a rule with a key for it \
+             (observe, say) keeps them apart from then on, as does a higher max-peers of [evidence]"
+        ));
+    }
     Ok(if arguments.json {
         as_json(&dossier)
     } else if arguments.html {

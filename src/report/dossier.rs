@@ -8,7 +8,7 @@ pub use super::outlook::{Fate, Outlook, Remedy};
 
 use super::outlook::{Demand, Prospect};
 use super::{Origin, day_text};
-use crate::evidence::questions::hosts::{elsewhere, hosts_of};
+use crate::evidence::questions::hosts::{elsewhere, has_others, hosts_of};
 use crate::evidence::questions::record_of;
 use crate::evidence::rollup::Session;
 use crate::evidence::{Store, StoreError};
@@ -44,6 +44,8 @@ pub struct Dossier {
     pub ours: Option<String>,
     /// Where help is found: the policy's contact.
     pub contact: Option<String>,
+    /// Whether more hosts of whomever were met than are kept apart: theirs may be among those.
+    pub beyond_bound: bool,
     /// Their hosts.
     pub hosts: Vec<Host>,
     /// Mail of theirs by hosts of other names.
@@ -242,6 +244,7 @@ impl Dossier {
             judged: policy.is_some(),
             ours,
             contact: policy.and_then(Policy::contact).map(str::to_owned),
+            beyond_bound: has_others(store, origin.period())?,
             milestones: milestones(&hosts),
             hosts,
             elsewhere: others,

@@ -76,6 +76,11 @@ fn in_short(dossier: &Dossier, domain: &str) -> Vec<String> {
     // One that sends and takes mail is one.
     let hosts: BTreeSet<_> = dossier.hosts.iter().map(|host| (&host.host, &host.address)).collect();
     let mut said = vec![match hosts.len() {
+        0 if dossier.beyond_bound => {
+            format!(
+                "Of the hosts that we have met in that time, not all are known by name; none that is, is of {domain}."
+            )
+        }
         0 => format!("We have met no host of {domain} in that time."),
         hosts => format!("We have met {}.", counted(hosts as u64, "host")),
     }];

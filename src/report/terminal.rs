@@ -16,8 +16,8 @@ use super::standing::{ModeStanding, RuleStanding};
 use super::strength::by_strength;
 use super::timeline::timeline;
 use super::words::{
-    by_rule, counted, date, decided_by, domain_name, mail, minute, number, or_dash, safe, share, until_words,
-    used, way,
+    all_exempt, by_rule, counted, date, decided_by, domain_name, mail, minute, number, or_dash, safe, share,
+    until_words, used, way,
 };
 use super::{Origin, Report};
 use crate::evidence::questions::events::{Fates, Happened};
@@ -109,6 +109,10 @@ const EXPOSURE: [Column; 12] = [
 fn who_would_break(exposure: &Exposure, look: Look) -> String {
     let Exposure { direction, exempt, total, domains } = exposure;
     let mut out = look.heading(&format!("Who would break? {}", mail(*direction)));
+    if total.messages == 0 {
+        out.push_str(&look.paragraph(&all_exempt(*exempt), ""));
+        return out;
+    }
     let mut said = format!(
         "{} of {}, {} in the clear; versions: {}.",
         counted(total.messages, "message"),
@@ -120,9 +124,6 @@ fn who_would_break(exposure: &Exposure, look: Look) -> String {
         let _ = write!(said, " {} more are exempt, and not counted here.", number(*exempt));
     }
     out.push_str(&look.paragraph(&said, ""));
-    if total.messages == 0 {
-        return out;
-    }
     let width = usize::from(look.width).min(72);
     let _ = write!(
         out,

@@ -62,6 +62,15 @@ pub(super) fn mail(direction: Direction) -> &'static str {
     }
 }
 
+/// Where nothing is left that would be judged.
+pub(super) fn all_exempt(messages: u64) -> String {
+    format!(
+        "Nobody: {} came, all exempt (see Exemptions). A policy that is given with --policy says by its [exempt] who is; \
+         `networks = []` judges this host, too.",
+        counted(messages, "message")
+    )
+}
+
 /// The same in a table.
 pub(super) fn way(direction: Direction) -> &'static str {
     match direction {

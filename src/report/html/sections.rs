@@ -9,8 +9,8 @@ use crate::report::exemptions::{Exemptions, RuleExemption, Standing};
 use crate::report::next::{empty, next_steps};
 use crate::report::standing::{ModeStanding, RuleStanding};
 use crate::report::words::{
-    by_rule, counted, date, decided_by, domain_name, mail, number, or_dash, safe, share, until_words, used,
-    way,
+    all_exempt, by_rule, counted, date, decided_by, domain_name, mail, number, or_dash, safe, share,
+    until_words, used, way,
 };
 use maud::{Markup, html};
 
@@ -111,11 +111,11 @@ fn who_would_break(exposure: &Exposure, top: usize) -> Markup {
     html! {
         section aria-labelledby=(format_args!("break-{id}")) {
             h2 id=(format_args!("break-{id}")) { "Who would break? " (mail(*direction)) }
-            p {
+            @if total.messages == 0 { p { (all_exempt(*exempt)) } } @else { p {
                 (counted(total.messages, "message")) " of " (counted(total.peers, "peer")) ", "
                 (share(total.in_the_clear, total.messages)) " in the clear."
                 @if *exempt > 0 { " " (number(*exempt)) " more are exempt, and not counted here." }
-            }
+            } }
             @if total.messages > 0 {
                 (chart::versions(&format!("versions-{id}"), total))
                 (chart::strengths(&format!("strengths-{id}"), total, domains))
