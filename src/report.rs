@@ -41,6 +41,9 @@ pub struct Origin {
     /// The arguments that name the same sources, each with a blank before it.
     #[serde(skip)]
     pub arguments: String,
+    /// The logs among them, to be replayed; where there are none, what the daemon's are called.
+    #[serde(skip)]
+    pub logs: String,
     /// What of the source a reader should know.
     pub notes: Vec<String>,
     /// The first day that was asked for.

@@ -466,7 +466,7 @@ fn the_evidence_of_several_hosts_merges() {
     let done = merge(&[&a, &b, "-o", &ab]);
     assert_eq!(done.status.code(), Some(0), "{done:?}");
     let shown = String::from_utf8(done.stdout).unwrap();
-    assert!(shown.starts_with(&format!("{ab}: {sent} decisions on 1 days, ")), "{shown}");
+    assert!(shown.starts_with(&format!("{ab}: {sent} decisions on 1 day, ")), "{shown}");
     assert_eq!(merge(&[&b, &a, "-o", &ba]).status.code(), Some(0));
     assert_eq!(stored(Path::new(&ab)), stored(Path::new(&ba)));
     let both: Vec<Value> = homes.iter().flat_map(Home::decisions).collect();
@@ -500,6 +500,10 @@ fn the_evidence_of_several_hosts_merges() {
     assert_eq!(twice.status.code(), Some(64), "{twice:?}");
     assert!(String::from_utf8(twice.stderr).unwrap().contains(&format!("the same file as {a}")));
     fs::remove_file(&link).unwrap();
+    let itself = merge(&[&a, &ab, "-o", &ab, "--force"]);
+    assert_eq!(itself.status.code(), Some(64), "{itself:?}");
+    assert!(String::from_utf8(itself.stderr).unwrap().contains("is one of the files that are merged"));
+    assert_eq!(decisions_in(Path::new(&ab)), sent);
 
     // What cannot be merged says why, and leaves nothing behind.
     let out = path(&folder.path().join("none.db"));

@@ -21,7 +21,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use support::NOW;
 use support::data::is_as_in;
-use support::evidence::{CLEAR, POLICY, fits, known, messages, rollup, store};
+use support::evidence::{CLEAR, POLICY, TLS13, fits, known, messages, rollup, store};
 use support::html::taken_apart;
 
 fn origin(policy: Option<&Policy>) -> Origin {
@@ -31,6 +31,7 @@ fn origin(policy: Option<&Policy>) -> Origin {
         source: "evidence.db".to_owned(),
         from_store: true,
         arguments: String::new(),
+        logs: " decisions.jsonl".to_owned(),
         notes: vec!["12 lines: nobody can read them".to_owned()],
         since: None,
         until: None,
@@ -102,6 +103,137 @@ fn what_becomes_of_a_partner_is_told_for_each_day_on_which_it_changes() {
     // What is no more makes no milestone.
     let milestones: Vec<_> = dossier.milestones.iter().map(|m| (m.refused, m.deferred, m.observed)).collect();
     assert_eq!(milestones, [(0, 2, 2), (2, 0, 2)]);
+}
+
+/// The dossier of a.example, by these rules: its JSON, and its letter.
+fn dossier_of(rules: &str, records: &[String]) -> (serde_json::Value, String) {
+    let policy = support::policy(rules);
+    let told = Dossier::of(
+        &store(&policy, records),
+        Some(&policy),
+        &origin(Some(&policy)),
+        "a.example",
+        Some("us".to_owned()),
+    );
+    let dossier = told.unwrap();
+    (json!(dossier), terminal::dossier(&dossier, look(1000)))
+}
+
+fn by_client(rule: &str) -> String {
+    format!("[[rule]]\nname = \"r\"\nclient = [\"a.example\"]\n{rule}\n")
+}
+
+#[test]
+fn a_host_that_sends_and_takes_mail_is_one() {
+    let mut records = messages(1, "mx.a.example", "192.0.2.1", CLEAR, 2);
+    records.push(format!(
+        r#"{{"ts":"{NOW}","direction":"outbound","server_name":"mx.a.example","server_addr":"192.0.2.1"{CLEAR}}}"#
+    ));
+    let rules = by_client("enforce = { min-bits = 128 }")
+        + "[[rule]]\nname = \"o\"\nserver = [\"*\"]\nobserve = { min-bits = 128 }\n";
+    let (json, letter) = dossier_of(&rules, &records);
+    assert_eq!(json["hosts"].as_array().unwrap().len(), 2, "one entry for each direction");
+    assert!(letter.contains("We have met 1 host."), "{letter}");
+    assert!(letter.contains("Today: mail of 1 host is refused.\n"), "{letter}");
+}
+
+#[test]
+fn nobody_is_told_that_all_is_well_where_nobody_knows() {
+    let certified = TLS13.replace("NOT", "OK");
+    let records = messages(1, "mx.a.example", "192.0.2.1", &certified, 2);
+    let (json, letter) = dossier_of(&by_client("enforce = { cn = \"mail.a.example\" }"), &records);
+    assert_eq!(json["hosts"][0]["sessions"][0]["outlook"][0]["fate"], "undecided");
+    assert_eq!(json["milestones"][0]["undecided"], 1);
+    let said = "mail of 1 host is accepted, if the certificate has the names that we ask for";
+    assert!(letter.contains(said) && !letter.contains("nothing has to be done"), "{letter}");
+    // What fails whatever the names are is refused.
+    let (json, _) =
+        dossier_of(&by_client("enforce = { cn = \"mail.a.example\", min-version = \"TLSv1.3\" }"), &{
+            messages(1, "mx.a.example", "192.0.2.1", &certified.replace("TLSv1.3", "TLSv1.2"), 1)
+        });
+    assert_eq!(json["hosts"][0]["sessions"][0]["outlook"][0]["fate"], "refused");
+}
+
+#[test]
+fn who_is_not_kept_apart_is_not_said_to_be_unknown() {
+    let policy = support::policy(&by_client("observe = { min-bits = 128 }"));
+    let mut evidence = encr_milter::evidence::Rollup::new(1);
+    let hosts = ["mx.a.example", "mx.b.example", "mx.c.example"];
+    for (host, address) in hosts.into_iter().zip(["192.0.2.1", "198.51.100.1", "203.0.113.1"]) {
+        let text = messages(1, host, address, CLEAR, 1).remove(0);
+        let record: Record<'_> = serde_json::from_str(&text).unwrap();
+        let facts = record.facts();
+        let decision = decide(&policy, &facts, record.envelope(), record.day(NOW));
+        evidence.observe(&Observed::of(&facts, &decision, record.ts.unwrap()));
+    }
+    let mut store = Store::memory().unwrap();
+    store.add(&evidence).unwrap();
+    let of = |domain| Dossier::of(&store, Some(&policy), &origin(Some(&policy)), domain, None).unwrap();
+    let letter = |domain| terminal::dossier(&of(domain), look(1000));
+    // Whom a rule names is kept.
+    assert!(letter("a.example").contains("We have met 1 host."));
+    assert!(letter("b.example").contains("not all are known by name; none that is, is of b.example."));
+}
+
+#[test]
+fn all_of_it_exempt_is_said_with_a_next_step() {
+    let policy = support::policy("");
+    let store = store(&policy, &messages(1, "localhost", "127.0.0.1", CLEAR, 3));
+    let report = Report::of(&store, None, origin(None)).unwrap();
+    for form in [terminal::report(&report, look(1000)), html::report(&report, 20)] {
+        assert!(form.contains("Nobody: 3 messages came, all exempt"), "{form}");
+        assert!(!form.contains("versions: ."));
+    }
+}
+
+#[test]
+fn a_share_is_deferred_whatever_else_is_not_told() {
+    let told = r#","tls_version":"TLSv1","cipher":"X","verify":"NOT""#;
+    let rule =
+        by_client("observe = { min-bits = 256 }\nsoft-fail = { min-version = \"TLSv1.2\", percent = 1 }");
+    let (json, _) = dossier_of(&rule, &messages(1, "mx.a.example", "192.0.2.1", told, 2));
+    let outlook = &json["hosts"][0]["sessions"][0]["outlook"];
+    assert_eq!((&outlook[0]["fate"], &outlook[0]["percent"]), (&json!("deferred"), &json!(1)));
+}
+
+#[test]
+fn mail_by_hosts_of_other_names_is_not_forgotten() {
+    let rules =
+        "[[rule]]\nname = \"r\"\nsender = [\"a.example\"]\nenforce = { min-bits = 128, from = 2027-01-15 }\n";
+    let record = format!(
+        r#"{{"ts":"{NOW}","client_name":"mx.b.example","client_addr":"192.0.2.1","client_resolve":"OK","sender":"x@a.example"{CLEAR}}}"#
+    );
+    let said = "From 2027-01-15: mail in your name by hosts of other names is refused, some of it at least";
+    // Nobody is judged yet, and so is nothing kept under the key.
+    let (_, letter) = dossier_of(rules, std::slice::from_ref(&record));
+    assert!(!letter.contains(said));
+    let watching = rules.replace("enforce", "observe = { min-bits = 112 }\nenforce");
+    let (_, letter) = dossier_of(&watching, std::slice::from_ref(&record));
+    assert!(
+        letter.contains("We have met no host of a.example in that time.") && letter.contains(said),
+        "{letter}"
+    );
+    let mut both = messages(1, "mx.a.example", "192.0.2.1", TLS13, 1);
+    both.push(record);
+    let (_, letter) = dossier_of(&watching, &both);
+    assert!(letter.contains(said) && !letter.contains("nothing has to be done"), "{letter}");
+}
+
+#[test]
+fn what_is_asked_once_an_exemption_ends_is_not_asked_today() {
+    let records = messages(1, "mx.a.example", "192.0.2.1", CLEAR, 1);
+    let exempt = |until: &str| {
+        by_client(&format!("exempt = {{ reason = \"x\", until = {until} }}"))
+            + "[[rule]]\nname = \"all\"\nclient = [\"*\"]\nsoft-fail = { min-bits = 128 }\n"
+    };
+    let (_, letter) = dossier_of(&exempt("2026-12-24"), &records);
+    assert!(letter.contains("Mail from you, from 2026-12-25: encryption"), "{letter}");
+    assert!(letter.contains("From 2026-12-25: mail of 1 host is deferred."), "{letter}");
+    assert!(letter.contains("until the queue gives up and it goes back to who sent it"), "{letter}");
+    // With the calendar ends nothing.
+    let (json, letter) = dossier_of(&exempt("9999-12-31"), &records);
+    assert_eq!((&json["asked"], json["milestones"].as_array().unwrap().len()), (&json!([]), 1));
+    assert!(letter.contains("We ask nothing of them: nothing has to be done."), "{letter}");
 }
 
 #[test]

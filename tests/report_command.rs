@@ -16,7 +16,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use support::daemon::PROGRAM;
 use support::data::{code, stderr, stdout};
-use support::evidence::{POLICY, fits, known, rollup};
+use support::evidence::{CLEAR, POLICY, fits, known, messages, rollup};
 use support::html::taken_apart;
 
 fn run(folder: &Path, arguments: &[&str]) -> Output {
@@ -132,6 +132,10 @@ fn what_cannot_be_told_is_said_with_a_next_step() {
         (&["unjudged.jsonl", "--policy", "none.toml"], 78, "cannot read none.toml"),
         (&["policy.toml"], 64, "write --policy policy.toml"),
         (&["none.jsonl"], 66, "none.jsonl: No such file"),
+        (&["evidence.db"], 64, "write --evidence evidence.db"),
+        (&["--evidence", "unjudged.jsonl"], 65, "if it is a log, name it without --evidence"),
+        (&["--evidence", "."], 66, "name the file in it, as in --evidence ./evidence.db"),
+        (&["--evidence", "evidence.db", "--days", "4294967295"], 64, "is not in 1..=36500"),
         (&["--evidence", "evidence.db", "--domain", "*.x"], 64, "a wildcard"),
         (
             &["--evidence", "evidence.db", "--since", "2026-11-02", "--until", "2026-11-01"],
@@ -151,6 +155,30 @@ fn what_cannot_be_told_is_said_with_a_next_step() {
     let partly = run(folder.path(), &["none.jsonl", "unjudged.jsonl", "--json"]);
     let told: Value = serde_json::from_slice(&partly.stdout).unwrap();
     assert_eq!((code(&partly), &told["decisions"]), (66, &json!(65)));
+}
+
+#[test]
+fn a_dossier_is_whole_unless_a_part_was_asked_for() {
+    let folder = folder();
+    let mut records = String::new();
+    for host in 1..30 {
+        records += &messages(1, &format!("mx{host}.partner.example"), &format!("192.0.2.{host}"), CLEAR, 1)
+            .join("\n");
+        records.push('\n');
+    }
+    fs::write(folder.path().join("many.jsonl"), records).unwrap();
+    for form in [&[][..], &["--html"]] {
+        let dossier = run(folder.path(), &[&["many.jsonl", "--domain", "partner.example"], form].concat());
+        let cut = run(
+            folder.path(),
+            &[&["many.jsonl", "--domain", "partner.example", "--top", "5"], form].concat(),
+        );
+        assert!(stdout(&dossier).contains("192.0.2.29") && !stdout(&dossier).contains("--all"));
+        assert!(!stdout(&cut).contains("192.0.2.29") && stdout(&cut).contains("--all"));
+    }
+    // The report is of other domains, too, and is cut; what it says to do next is about the same logs.
+    let report = run(folder.path(), &["many.jsonl"]);
+    assert!(stdout(&report).contains("encr-milter simulate --policy NEW.toml many.jsonl\n"));
 }
 
 #[test]

@@ -22,6 +22,9 @@ use std::path::{Path, PathBuf};
 /// Where nobody says how wide a line may be.
 const WIDTH: u16 = 80;
 
+/// So many lines of a list, where nobody says how many.
+const TOP: usize = 20;
+
 /// Show who would break, where each rule stands, and what happened
 ///
 /// The evidence is the daemon's (evidence.db in its state folder), another file of that kind, or logs: decision files
@@ -45,7 +48,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "DATE", value_parser = day)]
     until: Option<Day>,
     /// Only so many days, the last of them today
-    #[arg(long, value_name = "N", conflicts_with = "since", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", conflicts_with = "since", value_parser = clap::value_parser!(u32).range(1..=36_500))]
     days: Option<u32>,
     /// The dossier of this domain and its subdomains
     #[arg(long, value_name = "NAME")]
@@ -53,9 +56,9 @@ pub(super) struct Arguments {
     /// Who we are, as the dossier names us: "Example Ltd"
     #[arg(long, value_name = "NAME", requires = "domain")]
     our_name: Option<String>,
-    /// So many lines of each list; --json has all
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
-    top: u32,
+    /// So many lines of each list; --json has all [default: 20; all of a dossier's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    top: Option<u32>,
     /// All lines of each list
     #[arg(long, conflicts_with = "top")]
     all: bool,
@@ -128,6 +131,12 @@ fn report(arguments: &Arguments, source: &Source) -> Result<io::Result<String>, 
 fn dossier(arguments: &Arguments, source: &Source, domain: &str) -> Result<io::Result<String>, StoreError> {
     let (policy, ours) = (source.policy.as_ref(), arguments.our_name.clone());
     let dossier = Dossier::of(&source.store, policy, &source.origin, domain, ours)?;
+    if dossier.beyond_bound && dossier.hosts.is_empty() {
+        complain(&format!(
+            "more hosts were met than are kept apart, and those of {domain} may be among them: a rule with a key for it \
+             (observe, say) keeps them apart from then on, as does a higher max-peers of [evidence]"
+        ));
+    }
     Ok(if arguments.json {
         as_json(&dossier)
     } else if arguments.html {
@@ -143,7 +152,12 @@ fn as_json(told: &impl Serialize) -> io::Result<String> {
 
 impl Arguments {
     fn top(&self) -> usize {
-        if self.all { usize::MAX } else { usize::try_from(self.top).unwrap_or(usize::MAX) }
+        match self.top {
+            Some(top) => usize::try_from(top).unwrap_or(usize::MAX),
+            // Whoever gets a dossier cannot ask for the rest of it.
+            None if self.all || self.domain.is_some() => usize::MAX,
+            None => TOP,
+        }
     }
 
     /// What the output is looked at with.

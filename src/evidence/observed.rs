@@ -135,7 +135,9 @@ impl Observed {
         let decided = |failure: &FailureRecord<'_>| Some(failure.side) == record.side;
         for side in Side::ALL {
             let mut others = record.failures.iter().filter(|f| !decided(f) && f.side == side).peekable();
-            let (Some(first), Some(place)) = (others.peek().copied(), places.next()) else { continue };
+            // A place is taken only where there is something to put there.
+            let Some(first) = others.peek().copied() else { continue };
+            let Some(place) = places.next() else { break };
             let specific = is_specific(&first.key);
             let mut held = HeldRule {
                 side,

@@ -201,6 +201,14 @@ fn a_record_tells_how_the_rules_fared_that_it_names() {
         // A soft-fail outside its share is counted as the policy has it; one rule may be held on two sides.
         ["1 host client p a.example fail accept o=fail s=fail", "0 host sender p * fail accept o=fail",]
     );
+    // The sides of mail that leaves are the last ones.
+    let left = r#"{"ts":"2026-11-22T10:00:00Z","direction":"outbound","server_name":"mx.a.example","server_addr":"192.0.2.7","cipher_bits":0,"verdict":"fail","mode":"enforce","disposition":"reject","rule":"p","side":"server","key":"*","failures":[
+        {"rule":"p","side":"server","key":"*","mode":"enforce","reason":"x"},
+        {"rule":"q","side":"recipient-outbound","key":"a.example","mode":"observe","reason":"x"}]}"#;
+    assert_eq!(
+        rows(left),
+        ["1 mail server p * fail reject e=fail", "0 mail recipient-outbound q a.example fail reject o=fail"]
+    );
     let passed = r#""verdict":"pass","mode":"enforce","disposition":"accept","rule":"p","side":"sender","key":"a.example"}"#;
     assert_eq!(rows(&format!("{begin}{passed}")), ["1 mail sender p a.example pass accept e=pass"]);
     let unknown = r#""verdict":"unknown","mode":"enforce","disposition":"accept","rule":"all","side":"client","key":"*"}"#;

@@ -157,7 +157,13 @@ impl std::fmt::Display for Fingerprint {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i64);
 
+/// Day 0.
+const EPOCH: jiff::civil::Date = jiff::civil::Date::constant(1970, 1, 1);
+
 impl Day {
+    /// 9999-12-31: no later day has a date.
+    pub const LAST: Self = Self(2_932_896);
+
     /// The day of a point in time, given in seconds since 1970-01-01 00:00 UTC.
     pub fn of_unix_seconds(seconds: i64) -> Self {
         Self(seconds.div_euclid(86_400))
@@ -165,9 +171,8 @@ impl Day {
 
     /// The day of a date of the calendar.
     pub fn of_date(date: jiff::civil::Date) -> Self {
-        let epoch = jiff::civil::Date::constant(1970, 1, 1);
         // In days, the span of two civil dates always fits.
-        Self(date.since(epoch).map_or(0, |span| i64::from(span.get_days())))
+        Self(date.since(EPOCH).map_or(0, |span| i64::from(span.get_days())))
     }
 
     /// A day as it is displayed: `2026-11-22`.
@@ -178,9 +183,9 @@ impl Day {
 
 impl std::fmt::Display for Day {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let second = self.0.saturating_mul(86_400);
-        match jiff::Timestamp::from_second(second) {
-            Ok(ts) => write!(f, "{}", jiff::tz::Offset::UTC.to_datetime(ts).date()),
+        let date = jiff::Span::new().try_days(self.0).and_then(|days| EPOCH.checked_add(days));
+        match date {
+            Ok(date) => write!(f, "{date}"),
             Err(_) => write!(f, "day {}", self.0),
         }
     }
@@ -197,5 +202,14 @@ mod tests {
         assert_eq!(Day::of_date(jiff::civil::date(2027, 1, 15)), Day::of_unix_seconds(1_799_971_200));
         assert_eq!(Day::of_unix_seconds(1_799_971_199).to_string(), "2027-01-14");
         assert_eq!(Day::of_unix_seconds(1_799_971_200).to_string(), "2027-01-15");
+    }
+
+    #[test]
+    fn every_date_is_shown_as_one() {
+        for date in ["9999-12-31", "9999-12-30", "1970-01-01", "1969-12-31", "0000-01-01"] {
+            assert_eq!(Day::parse(date).map(|day| day.to_string()).as_deref(), Some(date));
+        }
+        assert_eq!(Day::LAST.to_string(), "9999-12-31");
+        assert_eq!(Day(Day::LAST.0 + 1).to_string(), "day 2932897");
     }
 }

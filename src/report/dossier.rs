@@ -8,7 +8,7 @@ pub use super::outlook::{Fate, Outlook, Remedy};
 
 use super::outlook::{Demand, Prospect};
 use super::{Origin, day_text};
-use crate::evidence::questions::hosts::{elsewhere, hosts_of};
+use crate::evidence::questions::hosts::{elsewhere, has_others, hosts_of};
 use crate::evidence::questions::record_of;
 use crate::evidence::rollup::Session;
 use crate::evidence::{Store, StoreError};
@@ -18,7 +18,7 @@ use crate::policy::requirement::{Attribute, Requirement, Wanted};
 use crate::policy::rule::Mode;
 use crate::policy::{Day, Policy};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// So many messages of other kinds say that a host has changed, and did not only do otherwise for once.
 const ENOUGH: u64 = 20;
@@ -44,6 +44,8 @@ pub struct Dossier {
     pub ours: Option<String>,
     /// Where help is found: the policy's contact.
     pub contact: Option<String>,
+    /// Whether more hosts of whomever were met than are kept apart: theirs may be among those.
+    pub beyond_bound: bool,
     /// Their hosts.
     pub hosts: Vec<Host>,
     /// Mail of theirs by hosts of other names.
@@ -140,6 +142,8 @@ pub struct Asked {
     pub from: Option<Day>,
     /// What becomes of mail that does not meet it.
     pub otherwise: Fate,
+    /// How long a message is put off at the most: `4h`.
+    pub max_delay: Option<String>,
     /// What, in plain words.
     pub what: String,
     /// Of mail in which direction.
@@ -158,6 +162,8 @@ pub struct Milestone {
     pub deferred: usize,
     /// Hosts that do not meet what is tried out.
     pub observed: usize,
+    /// Hosts of which it hangs on the names in their certificates, which are not kept.
+    pub undecided: usize,
 }
 
 impl Dossier {
@@ -174,7 +180,7 @@ impl Dossier {
         let mut prospect = |record: &Record<'_>| {
             let prospect = policy.map(|policy| Prospect::of(policy, record, today)).unwrap_or_default();
             let outbound = record.direction == Direction::Outbound;
-            asked.extend(prospect.demands.iter().map(|demand| Asked::of(demand, today, outbound)));
+            asked.extend(prospect.demands.iter().map(|demand| Asked::of(demand, outbound)));
             prospect
         };
         let mut hosts: Vec<Host> = Vec::new();
@@ -238,6 +244,7 @@ impl Dossier {
             judged: policy.is_some(),
             ours,
             contact: policy.and_then(Policy::contact).map(str::to_owned),
+            beyond_bound: has_others(store, origin.period())?,
             milestones: milestones(&hosts),
             hosts,
             elsewhere: others,
@@ -247,7 +254,12 @@ impl Dossier {
 }
 
 fn most_serious_first(asked: BTreeSet<Asked>) -> Vec<Asked> {
-    let mut asked: Vec<Asked> = asked.into_iter().collect();
+    // What is asked of some already, and of others later (an exemption ends), is told once.
+    let mut known = BTreeSet::new();
+    let mut asked: Vec<Asked> = asked
+        .into_iter()
+        .filter(|asked| known.insert((asked.otherwise, asked.what.clone(), asked.outbound)))
+        .collect();
     // Of the same seriousness, what holds already.
     asked.sort_by_key(|asked| std::cmp::Reverse(asked.otherwise));
     asked
@@ -282,12 +294,15 @@ fn with_peer<'r>(record: Record<'r>, host: &'r str, ip: &'r str, address: &'r st
     }
 }
 
-/// On each day on which something changes, how many hosts fare how. What is no more does not count.
+/// On each day on which something changes, how many hosts fare how. What is no more does not count. A host that sends
+/// and takes mail is one.
 fn milestones(hosts: &[Host]) -> Vec<Milestone> {
-    let sessions = |host: &Host| -> Vec<HostSession> {
-        host.sessions.iter().filter(|session| !session.superseded).cloned().collect()
-    };
-    let hosts: Vec<Vec<HostSession>> = hosts.iter().map(sessions).collect();
+    let mut machines: BTreeMap<(&str, &str), Vec<&HostSession>> = BTreeMap::new();
+    for host in hosts {
+        let sessions = machines.entry((&host.host, &host.address)).or_default();
+        sessions.extend(host.sessions.iter().filter(|session| !session.superseded));
+    }
+    let hosts: Vec<Vec<&HostSession>> = machines.into_values().collect();
     let outlooks = hosts.iter().flatten().flat_map(|session| &session.outlook);
     let days: BTreeSet<Option<Day>> = outlooks.map(|outlook| outlook.from).collect();
     let mut milestones: Vec<Milestone> = Vec::new();
@@ -305,11 +320,10 @@ fn milestones(hosts: &[Host]) -> Vec<Milestone> {
             refused: count(Fate::Refused),
             deferred: count(Fate::Deferred),
             observed: count(Fate::Observed),
+            undecided: count(Fate::Undecided),
         };
-        let is_new = milestones.last().is_none_or(|last| {
-            (last.refused, last.deferred, last.observed)
-                != (milestone.refused, milestone.deferred, milestone.observed)
-        });
+        let is_new =
+            milestones.last().is_none_or(|last| *last != Milestone { from: last.from, ..milestone.clone() });
         if is_new {
             milestones.push(milestone);
         }
@@ -318,14 +332,15 @@ fn milestones(hosts: &[Host]) -> Vec<Milestone> {
 }
 
 impl Asked {
-    fn of(demand: &Demand<'_>, today: Day, outbound: bool) -> Self {
+    fn of(demand: &Demand<'_>, outbound: bool) -> Self {
         Self {
-            from: demand.entry.from.filter(|from| *from > today),
+            from: demand.from,
             otherwise: match demand.mode {
                 Mode::Observe => Fate::Observed,
                 Mode::SoftFail => Fate::Deferred,
                 Mode::Enforce => Fate::Refused,
             },
+            max_delay: demand.entry.max_delay.map(|delay| delay.to_string()),
             what: in_plain_words(&demand.entry.requirement),
             outbound,
         }

@@ -73,37 +73,67 @@ fn made(dossier: &Dossier) -> String {
 }
 
 fn in_short(dossier: &Dossier, domain: &str) -> Vec<String> {
-    let hosts = dossier.hosts.len();
-    if hosts == 0 {
-        return vec![format!("We have met no host of {domain} in that time.")];
-    }
-    let met = format!("We have met {}.", counted(hosts as u64, "host"));
+    // One that sends and takes mail is one.
+    let hosts: BTreeSet<_> = dossier.hosts.iter().map(|host| (&host.host, &host.address)).collect();
+    let mut said = vec![match hosts.len() {
+        0 if dossier.beyond_bound => {
+            format!(
+                "Of the hosts that we have met in that time, not all are known by name; none that is, is of {domain}."
+            )
+        }
+        0 => format!("We have met no host of {domain} in that time."),
+        hosts => format!("We have met {}.", counted(hosts as u64, "host")),
+    }];
     if !dossier.judged {
-        return vec![met];
+        return said;
     }
-    let troubled = |milestone: &&Milestone| milestone.refused + milestone.deferred + milestone.observed > 0;
-    if !dossier.milestones.iter().any(|milestone| troubled(&milestone)) {
-        return vec![
-            met,
-            "All of them meet what we ask, today and on every day that is fixed: nothing has to be done."
-                .to_owned(),
-        ];
+    let elsewhere = in_short_elsewhere(dossier);
+    let all_well = |milestone: &Milestone| {
+        milestone.refused + milestone.deferred + milestone.observed + milestone.undecided == 0
+    };
+    if dossier.milestones.iter().all(all_well) {
+        if !hosts.is_empty() && dossier.asked.is_empty() {
+            said.push("We ask nothing of them: nothing has to be done.".to_owned());
+        } else if !hosts.is_empty() {
+            let done = if elsewhere.is_none() { ": nothing has to be done" } else { "" };
+            said.push(format!("All of them meet what we ask, today and on every day that is fixed{done}."));
+        }
+    } else {
+        said.extend(dossier.milestones.iter().map(milestone));
     }
-    let mut said = vec![met];
-    for milestone in &dossier.milestones {
-        let parts: Vec<String> = [
-            (milestone.refused, "refused"),
-            (milestone.deferred, "deferred"),
-            (milestone.observed, "accepted, but short of what we try out"),
-        ]
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("mail of {} is {what}", counted(count as u64, "host")))
-        .collect();
-        let what = if parts.is_empty() { "all meet what we ask".to_owned() } else { parts.join("; ") };
-        said.push(format!("{}: {what}.", when(milestone.from)));
-    }
+    said.extend(elsewhere);
     said
+}
+
+fn milestone(milestone: &Milestone) -> String {
+    let parts: Vec<String> = [
+        (milestone.refused, "refused"),
+        (milestone.deferred, "deferred"),
+        (milestone.observed, "accepted, but short of what we try out"),
+        (milestone.undecided, "accepted, if the certificate has the names that we ask for"),
+    ]
+    .into_iter()
+    .filter(|(count, _)| *count > 0)
+    .map(|(count, what)| format!("mail of {} is {what}", counted(count as u64, "host")))
+    .collect();
+    let what = if parts.is_empty() { "all meet what we ask".to_owned() } else { parts.join("; ") };
+    format!("{}: {what}.", when(milestone.from))
+}
+
+/// What is worth saying of mail by hosts of other names: the worst that becomes of it, and when first.
+fn in_short_elsewhere(dossier: &Dossier) -> Option<String> {
+    let outlooks = dossier.elsewhere.iter().flat_map(|seen| &seen.outlook);
+    let worst = outlooks.max_by_key(|outlook| (outlook.fate, std::cmp::Reverse(outlook.from)))?;
+    let what = match worst.fate {
+        Fate::Refused => "refused",
+        Fate::Deferred => "deferred",
+        Fate::Observed => "accepted, but short of what we try out",
+        _ => return None,
+    };
+    let when = when(worst.from);
+    Some(format!(
+        "{when}: mail in your name by hosts of other names is {what}, some of it at least (see below)."
+    ))
 }
 
 /// `Today`, `From 2027-01-15`
@@ -113,10 +143,17 @@ pub(super) fn when(from: Option<Day>) -> String {
 
 fn asked(asked: &Asked) -> String {
     let which = if asked.outbound { "Mail to you" } else { "Mail from you" };
-    let otherwise = match asked.otherwise {
-        Fate::Refused => "Otherwise it is refused, and goes back to who sent it.",
-        Fate::Deferred => "Otherwise it is put off: it waits in the queue, and is tried again.",
-        _ => "Otherwise it is accepted all the same, and we take note of it.",
+    let otherwise = match (asked.otherwise, &asked.max_delay) {
+        (Fate::Refused, _) => "Otherwise it is refused, and goes back to who sent it.".to_owned(),
+        (Fate::Deferred, Some(most)) => {
+            format!("Otherwise it is put off, for {most} at the most, and then accepted.")
+        }
+        (Fate::Deferred, None) => {
+            "Otherwise it is put off: it waits in the queue and is tried again, until the queue \
+                                   gives up and it goes back to who sent it."
+                .to_owned()
+        }
+        _ => "Otherwise it is accepted all the same, and we take note of it.".to_owned(),
     };
     format!("{}, {}: {}. {otherwise}", which, lower(&when(asked.from)), safe(&asked.what))
 }
@@ -153,7 +190,12 @@ fn advice(remedy: Remedy, outbound: bool) -> &'static str {
     match (remedy, outbound) {
         (Remedy::Encrypt, false) => "Use STARTTLS for the mail that you send.",
         (Remedy::Encrypt, true) => "Offer STARTTLS for the mail that you receive.",
-        (Remedy::Handshake, _) => "The TLS handshake fails: its log says why.",
+        (Remedy::Handshake, false) => {
+            "The TLS handshake of mail that you send fails: the log of your server says why."
+        }
+        (Remedy::Handshake, true) => {
+            "The TLS handshake of mail that you receive fails: the log of your server says why."
+        }
         (Remedy::NewerVersion, false) => "Allow newer versions of TLS for the mail that you send.",
         (Remedy::NewerVersion, true) => "Allow newer versions of TLS for the mail that you receive.",
         (Remedy::StrongerCipher, false) => {
@@ -220,7 +262,8 @@ fn fate(outlook: &Outlook) -> String {
         Fate::Passed => "accepted".to_owned(),
         Fate::NotAsked => "accepted, nothing is asked".to_owned(),
         Fate::Exempt => "accepted, not judged".to_owned(),
-        Fate::Unknown => "accepted, the strength is not known".to_owned(),
+        Fate::Unknown => "accepted, not all is known that it takes to judge it".to_owned(),
+        Fate::Undecided => "accepted, if the certificate has the names that we ask for".to_owned(),
         Fate::Observed => "accepted, but short of what we try out".to_owned(),
         Fate::Deferred => {
             let share = outlook.percent.map(|percent| format!("{percent}% of it ")).unwrap_or_default();

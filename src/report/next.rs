@@ -23,7 +23,7 @@ impl Step {
 
 /// What to do next.
 pub(super) fn next_steps(report: &Report) -> Vec<Step> {
-    let arguments = &report.origin.arguments;
+    let (arguments, logs) = (&report.origin.arguments, &report.origin.logs);
     let mut steps = Vec::new();
     let ready = report.rules.iter().filter_map(|rule| rule.ripeness.as_ref()).filter(|rule| rule.ripe);
     for ripeness in ready.take(READY) {
@@ -36,7 +36,7 @@ pub(super) fn next_steps(report: &Report) -> Vec<Step> {
     if let Some(rule) = report.exemptions.rules.iter().find(lapsing) {
         steps.push(Step::new(
             "An exemption ends soon; ask its owner, and see what would become of them:",
-            format!("encr-milter simulate --policy NEW.toml decisions.jsonl   # without rule {}", rule.rule),
+            format!("encr-milter simulate --policy NEW.toml{logs}   # without rule {}", rule.rule),
         ));
     }
     let mut domains = report.who_would_break.iter().flat_map(|exposure| &exposure.domains);
@@ -52,7 +52,7 @@ pub(super) fn next_steps(report: &Report) -> Vec<Step> {
     }
     steps.push(Step::new(
         "See what a policy would do that is not yet in force:",
-        "encr-milter simulate --policy NEW.toml decisions.jsonl",
+        format!("encr-milter simulate --policy NEW.toml{logs}"),
     ));
     steps
 }

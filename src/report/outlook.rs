@@ -13,17 +13,20 @@ use crate::policy::{Day, Policy};
 use std::collections::BTreeSet;
 
 /// What becomes of a message, from the best to the worst.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Fate {
     /// It meets what is asked.
     Passed,
     /// Nothing is asked.
+    #[default]
     NotAsked,
     /// It is not judged.
     Exempt,
     /// The MTA did not tell what would be needed to judge it.
     Unknown,
+    /// It hangs on the names in the certificate, which the evidence does not keep.
+    Undecided,
     /// It does not meet what is tried out, and is let through.
     Observed,
     /// It is put off (4xx).
@@ -33,7 +36,7 @@ pub enum Fate {
 }
 
 /// What becomes of a session's messages from a day on.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Outlook {
     /// From that day, 00:00 UTC; null: already today.
     #[serde(serialize_with = "day_text")]
@@ -59,8 +62,11 @@ impl Outlook {
 pub(super) struct Demand<'p> {
     /// How seriously.
     pub(super) mode: Mode,
-    /// What, from when on, and of which share.
+    /// What, and of which share.
     pub(super) entry: &'p ModeEntry,
+    /// From when on it is asked of the session: later than the rule has it, where an exemption has to end first. Nothing:
+    /// already today.
+    pub(super) from: Option<Day>,
 }
 
 /// What would mend a session. Ordered as one would go about it.
@@ -99,11 +105,14 @@ impl<'p> Prospect<'p> {
         let mut prospect = Self::default();
         for day in days(policy, record, &facts, today) {
             let decision = decide(policy, &facts, record.envelope(), day);
+            let mut undecided: Option<Mode> = None;
             for held in decision.held.iter().flatten().filter(|held| !held.exempt) {
                 for (mode, entry) in held.rule.modes.in_force(day) {
-                    let demand = Demand { mode, entry };
-                    if !prospect.demands.contains(&demand) {
-                        prospect.demands.push(demand);
+                    if prospect.demands.iter().all(|known| (known.mode, known.entry) != (mode, entry)) {
+                        prospect.demands.push(Demand { mode, entry, from: (day > today).then_some(day) });
+                    }
+                    if hangs_on_names(&entry.requirement, &facts) {
+                        undecided = undecided.max(Some(mode));
                     }
                 }
             }
@@ -116,19 +125,31 @@ impl<'p> Prospect<'p> {
                     Verdict::Unknown => Fate::Unknown,
                     Verdict::Fail => Fate::Observed,
                 },
-                percent: None,
-                max_delay: None,
-                reason: None,
+                ..Outlook::default()
             };
             // The hardest mode that fails, as the policy has it: a share is deferred on some days and not on others.
             let worst = decision.failures.iter().max_by_key(|failure| failure.mode);
-            if let (Verdict::Fail, Some(failure)) = (decision.verdict, worst) {
+            let in_share = |failure: &Failure<'_>| {
+                let entry = failure.rule.modes.get(failure.mode);
+                entry.is_some_and(|entry| entry.percent.is_some())
+            };
+            let worst = worst.filter(|failure| match decision.verdict {
+                Verdict::Fail => true,
+                // Outside its share, what fails there counts for nothing beside what was not told.
+                Verdict::Unknown => in_share(failure),
+                Verdict::Pass | Verdict::Exempt | Verdict::NoRule => false,
+            });
+            if let Some(failure) = worst {
                 outlook.fail(failure);
                 for failure in &decision.failures {
                     if let Some(entry) = failure.rule.modes.get(failure.mode) {
                         prospect.remedies.extend(remedies(&entry.requirement, &facts));
                     }
                 }
+            }
+            // What is only tried out refuses nobody.
+            if undecided > worst.map(|failure| failure.mode).max(Some(Mode::Observe)) {
+                outlook = Outlook { from: outlook.from, fate: Fate::Undecided, ..Outlook::default() };
             }
             if prospect.outlook.last().is_none_or(|last| !last.says_the_same(&outlook)) {
                 prospect.outlook.push(outlook);
@@ -174,7 +195,15 @@ fn days(policy: &Policy, record: &Record<'_>, facts: &Facts<'_>, today: Day) -> 
 fn turns(rule: &Rule) -> impl Iterator<Item = Day> {
     let begins = Mode::HARDEST_FIRST.into_iter().filter_map(|mode| rule.modes.get(mode)?.from);
     let ends = rule.exemption.iter().filter_map(|exemption| exemption.until);
-    begins.chain(ends.map(|until| Day(until.0.saturating_add(1))))
+    // What ends with the calendar does not end.
+    begins.chain(ends.filter(|until| *until < Day::LAST).map(|until| Day(until.0 + 1)))
+}
+
+/// Whether a session meets all that is demanded but for the names in its certificate, of which nothing is kept.
+fn hangs_on_names(requirement: &Requirement, facts: &Facts<'_>) -> bool {
+    let is_not_told = |requirement: &Requirement| matches!(requirement.check(facts), Outcome::NotTold(_));
+    let but_names = Requirement { certificate: Vec::new(), ..requirement.clone() };
+    is_not_told(requirement) && !is_not_told(&but_names)
 }
 
 /// Which parts of a requirement are not met, each held by itself.

@@ -16,8 +16,8 @@ use super::standing::{ModeStanding, RuleStanding};
 use super::strength::by_strength;
 use super::timeline::timeline;
 use super::words::{
-    by_rule, counted, date, decided_by, domain_name, in_short, mail, minute, number, only_exempt, or_dash,
-    safe, share, until_words, used,
+    all_exempt, by_rule, counted, date, decided_by, domain_name, in_short, mail, minute, number, or_dash,
+    safe, share, until_words, used, way,
 };
 use super::{Origin, Report};
 use crate::evidence::questions::events::{Fates, Happened};
@@ -110,7 +110,7 @@ fn who_would_break(exposure: &Exposure, look: Look) -> String {
     let Exposure { direction, exempt, total, domains } = exposure;
     let mut out = look.heading(&format!("Who would break? {}", mail(*direction)));
     if total.messages == 0 {
-        out.push_str(&look.paragraph(&only_exempt(*exempt), ""));
+        out.push_str(&look.paragraph(&all_exempt(*exempt), ""));
         return out;
     }
     let mut said = format!(
@@ -289,8 +289,15 @@ const FATES: [Column; 6] = [
     word("last").goes(1),
 ];
 
-const DAYS: [Column; 6] =
-    [word("day"), text("rule"), count("refused"), count("deferred"), count("observed"), count("unknown")];
+const DAYS: [Column; 7] = [
+    word("day"),
+    word("mail"),
+    text("rule"),
+    count("refused"),
+    count("deferred"),
+    count("observed"),
+    count("unknown").goes(1),
+];
 
 fn fates_values(fates: Fates) -> [Value; 4] {
     let toned = |count, tone| Value(or_dash(count), if count > 0 { tone } else { Tone::Plain });
@@ -337,7 +344,8 @@ fn what_happened(happened: &Happened, look: Look) -> String {
     // The latest first.
     let (shown, more) = cut(happened.days_and_rules.iter().rev().collect(), look);
     let rows = shown.into_iter().map(|entry| {
-        let mut row = vec![entry.day.as_str().into(), decided_by(&entry.rule).into()];
+        let mut row =
+            vec![entry.day.as_str().into(), way(entry.direction).into(), decided_by(&entry.rule).into()];
         row.extend(fates_values(entry.fates));
         row
     });

@@ -62,6 +62,23 @@ pub(super) fn mail(direction: Direction) -> &'static str {
     }
 }
 
+/// Where nothing is left that would be judged.
+pub(super) fn all_exempt(messages: u64) -> String {
+    format!(
+        "Nobody: {} came, all exempt (see Exemptions). A policy that is given with --policy says by its [exempt] who is; \
+         `networks = []` judges this host, too.",
+        counted(messages, "message")
+    )
+}
+
+/// The same in a table.
+pub(super) fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Inbound => "in",
+        Direction::Outbound => "out",
+    }
+}
+
 /// A rule that decided, or that none did.
 pub(super) fn decided_by(rule: &str) -> String {
     if rule.is_empty() { "(no rule)".to_owned() } else { safe(rule).into_owned() }
@@ -107,11 +124,6 @@ pub(super) fn in_short(total: Fates) -> String {
         said = format!("{said}; of {} nobody knows", number(unknown));
     }
     said + "."
-}
-
-/// Where nothing but exempt messages came, or left.
-pub(super) fn only_exempt(exempt: u64) -> String {
-    format!("Nothing but what is exempt ({}), and not counted here.", counted(exempt, "message"))
 }
 
 /// When an exemption was used for the last time.

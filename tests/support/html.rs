@@ -3,7 +3,7 @@
 //! Must not: forgive what a browser would. What is written must be read the same by everyone.
 
 /// Elements that have no end.
-const VOID: [&str; 4] = ["br", "link", "meta", "img"];
+const VOID: [&str; 5] = ["br", "wbr", "link", "meta", "img"];
 
 /// What is in a page.
 #[derive(Debug, Default)]

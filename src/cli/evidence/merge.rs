@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// of each day as many peers are kept apart as in the file that keeps fewest. The files may be in use.
 ///
 /// Exit code 73: the new file cannot be made, or is there already; 66: a file is missing; 65: one is damaged, or
-/// no evidence; 64: one is given twice.
+/// no evidence; 64: one is given twice, or is the new one.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The files, as evidence.db of each host's state folder
@@ -49,6 +49,14 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
             return Ok(exit::USAGE);
         }
         given.push((real, file));
+    }
+    // A glob from cron that takes in the result of yesterday would count all of it again each day.
+    if output.canonicalize().is_ok_and(|real| given.iter().any(|(known, _)| *known == real)) {
+        complain(&format!(
+            "{}: is one of the files that are merged: give another name to --output",
+            output.display()
+        ));
+        return Ok(exit::USAGE);
     }
     if output.exists() && !force {
         return refused("exists: give another name to --output, or --force to replace it");

@@ -39,7 +39,8 @@ pub(super) fn tell(path: &Path, stats: &Stats, json: bool) -> io::Result<()> {
     let (Some(first), Some(last)) = (first_day, last_day) else {
         return writeln!(out, "{}: no decisions yet", path.display());
     };
-    writeln!(out, "{}: {decisions} decisions on {days} days, {first} to {last}", path.display())?;
+    let unit = if *days == 1 { "day" } else { "days" };
+    writeln!(out, "{}: {decisions} decisions on {days} {unit}, {first} to {last}", path.display())?;
     let beyond = if *others > 0 { format!("; {others} decisions on further peers") } else { String::new() };
     writeln!(out, "{rules} rules, {peers} peers, {hosts} hosts{beyond}")?;
     writeln!(out, "{rows} rows, {bytes} bytes")

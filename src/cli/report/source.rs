@@ -7,7 +7,8 @@ use crate::evidence::{Store, StoreError, store};
 use crate::policy::{Day, Policy};
 use crate::report::Origin;
 use jiff::tz::TimeZone;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 /// So many logs are named.
@@ -57,6 +58,13 @@ impl Sources {
             ));
             return Ok(Err(exit::USAGE));
         }
+        if let Some(database) = self.logs.iter().find(|log| is_database(log)) {
+            complain(&format!(
+                "{0} is a database, and stands among the logs: write --evidence {0}",
+                database.display()
+            ));
+            return Ok(Err(exit::USAGE));
+        }
         let is_daemons = self.config.is_some()
             || (self.logs.is_empty() && self.evidence.is_none() && self.policy.is_empty());
         let (mut patterns, mut evidence) = (self.policy.clone(), self.evidence.clone());
@@ -86,6 +94,7 @@ impl Sources {
             source: String::new(),
             from_store: self.logs.is_empty(),
             arguments: self.arguments(),
+            logs: self.logs(),
             since,
             until,
             policy: policy.as_ref().map(|policy| policy.fingerprint().as_str().to_owned()),
@@ -107,11 +116,23 @@ impl Sources {
             );
             return Ok(Err(exit::USAGE));
         };
+        if evidence.is_dir() {
+            let within = evidence.join(store::FILE_NAME);
+            complain(&format!(
+                "{} is a folder: name the file in it, as in --evidence {}",
+                evidence.display(),
+                within.display()
+            ));
+            return Ok(Err(exit::NO_INPUT));
+        }
         origin.source = evidence.display().to_string();
         Ok(match open(&evidence) {
             Ok(store) => Ok(Source { store, policy, origin, code: exit::OK }),
             Err(error) => {
                 let code = evidence::failed(&error);
+                if matches!(error, StoreError::Damaged { .. }) && self.evidence.is_some() {
+                    complain("if it is a log, name it without --evidence");
+                }
                 if matches!(error, StoreError::Missing(_) | StoreError::Empty(_)) {
                     complain(
                         "until there is some, sendmail's own log will do: encr-milter report /var/log/mail.log",
@@ -130,9 +151,28 @@ impl Sources {
             parts.extend(path.iter().map(|path| format!(" {flag} {}", file::quoted(path))));
         }
         parts.extend(self.policy.iter().map(|path| format!(" --policy {}", file::quoted(path))));
-        parts.extend(self.logs.iter().map(|path| format!(" {}", file::quoted(path))));
+        if !self.logs.is_empty() {
+            parts.push(self.logs());
+        }
         parts.concat()
     }
+
+    /// The logs, each with a blank before it.
+    fn logs(&self) -> String {
+        if self.logs.is_empty() {
+            return " decisions.jsonl".to_owned();
+        }
+        let words: Vec<String> = self.logs.iter().map(|path| format!(" {}", file::quoted(path))).collect();
+        words.concat()
+    }
+}
+
+/// Whether a file begins as SQLite's do. One that cannot be read is told of when it is read as a log.
+fn is_database(path: &Path) -> bool {
+    const BEGINS: &[u8] = b"SQLite format 3\0";
+    let begins = |file| BufReader::with_capacity(BEGINS.len(), file).fill_buf().map(|bytes| bytes == BEGINS);
+    // A pipe would not have again what is taken from it.
+    path.is_file() && File::open(path).and_then(begins).unwrap_or(false)
 }
 
 fn open(path: &Path) -> Result<Store, StoreError> {

@@ -1,7 +1,7 @@
 //! What did the hosts of a domain negotiate with us, and who else brought or took its mail?
 
 use super::{Period, each, session, time};
-use crate::evidence::rollup::Session;
+use crate::evidence::rollup::{OTHERS, Session};
 use crate::evidence::store::{Store, StoreError};
 use crate::policy::domain::registrable;
 use rusqlite::params;
@@ -45,6 +45,19 @@ pub fn hosts_of(store: &Store, domain: &str, period: Period) -> Result<Vec<HostS
         Ok(())
     })?;
     Ok(hosts)
+}
+
+/// Whether more hosts were met than are kept apart, so that any domain may have had some that nobody can name.
+pub fn has_others(store: &Store, period: Period) -> Result<bool, StoreError> {
+    const QUESTION: &str =
+        "SELECT 1 FROM host_counts WHERE domain = ?1 AND last >= ?2 AND first < ?3 LIMIT 1";
+    let [since, until] = period.seconds();
+    let mut found = false;
+    each(store, QUESTION, params![OTHERS, since, until], |_| {
+        found = true;
+        Ok(())
+    })?;
+    Ok(found)
 }
 
 /// Mail from or to addresses of a domain, by hosts of other names: a provider's, say.

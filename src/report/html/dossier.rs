@@ -65,7 +65,7 @@ fn hosts(title: &str, direction: Direction, dossier: &Dossier, top: usize) -> Ma
         let told = &session.negotiated;
         vec![
             html! {
-                (safe(&host.host))
+                (breakable(&safe(&host.host)))
                 @if !host.address.is_empty() && !host.host.starts_with('[') { br; "[" (safe(&host.address)) "]" }
             },
             html! { (letter::negotiated(told)) },
@@ -107,6 +107,11 @@ fn elsewhere(seen: &[Elsewhere], top: usize) -> Markup {
     html! {
         @if !seen.is_empty() { section { h2 { "Mail in your name, by hosts of other names" } (table.draw()) } }
     }
+}
+
+/// A name that breaks behind its dots, where it has to.
+fn breakable(name: &str) -> Markup {
+    html! { @for label in name.split_inclusive('.') { (label) wbr; } }
 }
 
 /// What becomes of messages, now and then.

@@ -9,8 +9,8 @@ use crate::report::exemptions::{Exemptions, RuleExemption, Standing};
 use crate::report::next::{empty, next_steps};
 use crate::report::standing::{ModeStanding, RuleStanding};
 use crate::report::words::{
-    by_rule, counted, date, decided_by, domain_name, in_short, mail, number, only_exempt, or_dash, safe,
-    share, until_words, used,
+    all_exempt, by_rule, counted, date, decided_by, domain_name, in_short, mail, number, or_dash, safe,
+    share, until_words, used, way,
 };
 use maud::{Markup, html};
 
@@ -111,7 +111,7 @@ fn who_would_break(exposure: &Exposure, top: usize) -> Markup {
     html! {
         section aria-labelledby=(format_args!("break-{id}")) {
             h2 id=(format_args!("break-{id}")) { "Who would break? " (mail(*direction)) }
-            @if total.messages == 0 { p { (only_exempt(*exempt)) } } @else { p {
+            @if total.messages == 0 { p { (all_exempt(*exempt)) } } @else { p {
                 (counted(total.messages, "message")) " of " (counted(total.peers, "peer")) ", "
                 (share(total.in_the_clear, total.messages)) " in the clear."
                 @if *exempt > 0 { " " (number(*exempt)) " more are exempt, and not counted here." }
@@ -252,8 +252,9 @@ const FATES: [(&str, Set); 6] = [
     ("last", Set::Date),
 ];
 
-const DAYS: [(&str, Set); 6] = [
+const DAYS: [(&str, Set); 7] = [
     ("day", Set::Date),
+    ("mail", Set::Date),
     ("rule", Set::Text),
     ("refused", Set::Number),
     ("deferred", Set::Number),
@@ -273,7 +274,8 @@ fn what_happened(happened: &Happened, top: usize) -> Markup {
         row
     });
     let days = Table::new("By day and rule, the latest first", &DAYS).of(&days, top, |entry| {
-        let mut row = vec![html! { (entry.day) }, html! { (decided_by(&entry.rule)) }];
+        let (way, rule) = (way(entry.direction), decided_by(&entry.rule));
+        let mut row = vec![html! { (entry.day) }, html! { (way) }, html! { (rule) }];
         row.extend(fates(entry.fates));
         row
     });
