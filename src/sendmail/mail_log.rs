@@ -302,8 +302,22 @@ impl Joiner {
 
     /// Makes room in the tables.
     fn turn(&mut self, at: Timestamp, emit: &mut impl FnMut(&Record<'_>)) {
-        if let Some(gone) = self.processes.turn(at).filter(|gone| gone.full) {
-            self.tally.forgotten += u64::try_from(gone.values.len()).unwrap_or(u64::MAX);
+        if let Some(gone) = self.processes.turn(at) {
+            if gone.full {
+                self.tally.forgotten += u64::try_from(gone.values.len()).unwrap_or(u64::MAX);
+            } else {
+                // Another host's file may tell of the same days: by the clock of its own a process may not be idle.
+                let hosts = &self.hosts;
+                let is_idle = |key: &ProcessKey, last: Timestamp| {
+                    let host = hosts.get(key.0 as usize).filter(|host| host.run == key.1);
+                    host.is_none_or(|host| host.last.duration_since(last) > SILENCE)
+                };
+                for (key, process) in gone.values {
+                    if !is_idle(&key, process.last) {
+                        self.processes.keep(key, process);
+                    }
+                }
+            }
         }
         if let Some(gone) = self.messages.turn(at) {
             self.let_go(gone.values, emit);

@@ -1,6 +1,6 @@
 //! What syslog puts before an entry: the time, the host, the program and its process.
 //!
-//! Takes what rsyslog, syslog-ng, journalctl (`short`, `short-iso`) and older systems write: a time stamp of ISO 8601 or
+//! Takes what rsyslog, syslog-ng, journalctl (`short`, `short-iso` and both `-precise`) and older systems write: a time stamp of ISO 8601 or
 //! the traditional one, an optional `<PRI>` before it, RFC 5424's order, Solaris' `[ID …]`. Promises: any bytes will do;
 //! nothing is copied, and a time stamp is only reckoned where it is asked for.
 
@@ -10,7 +10,7 @@ use jiff::tz::TimeZone;
 use std::borrow::Cow;
 
 use super::clock::Clock;
-use super::{Options, entry};
+use super::{Options, entry, is_of_others};
 use crate::policy::facts::text;
 
 /// `Nov  2 02:07:29`
@@ -94,6 +94,8 @@ fn stamp(line: &[u8]) -> Option<(Stamp<'_>, &[u8], bool)> {
     };
     if let [_, _, _, b' ', _, _, b' ', _, _, b':', _, _, b':', ..] = line {
         let (stamp, rest) = line.split_at_checked(TRADITIONAL)?;
+        // journalctl's `short-precise` has microseconds.
+        let (_, rest) = fraction(rest)?;
         return Some((Stamp::Traditional(stamp), rest.strip_prefix(b" ")?, false));
     }
     if let [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't', _, _, b':', _, _, b':', ..] = line {
@@ -192,7 +194,9 @@ pub(super) fn number(text: &[u8]) -> Option<(u32, &[u8])> {
 pub fn stamp_of<'l>(line: &'l [u8], options: &Options) -> Option<(Timestamp, Cow<'l, str>)> {
     let (found, rest, _) = stamp(line)?;
     let (host, _) = word(rest)?;
-    let queue_id = self::line(line).and_then(|line| entry::queue_id(line.content)).map(|(id, ..)| id);
+    // Other programs' ids may look like one, and tell no year.
+    let ours = self::line(line).filter(|line| !is_of_others(line.tag));
+    let queue_id = ours.and_then(|line| entry::queue_id(line.content)).map(|(id, ..)| id);
     Some((Clock::default().at(found.read()?, queue_id, options)?.at, text(host)))
 }
 

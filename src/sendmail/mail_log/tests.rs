@@ -461,6 +461,23 @@ fn no_session_no_record() {
         options(),
     );
     assert_eq!((records.len(), tally.without_session, tally.local_deliveries), (0, 2, 2));
+
+    // A process may come back to a server that is down by then; what a server says itself can be anything.
+    let tried = |outcome| format!("2: {}", to("6AM200rf000001", "<r@y>", "mx.y. [192.0.2.9]", outcome));
+    let earlier = [
+        format!("2: STARTTLS=client, relay=mx.y., {TLS}"),
+        format!("2: {}", to(id, "<r@y>", "mx.y. [192.0.2.9]", SENT)),
+    ]
+    .join("\n");
+    for (outcome, more, without) in [
+        ("dsn=4.4.1, stat=Deferred: Connection refused by mx.y.", 0, 1),
+        ("dsn=4.4.2, stat=Deferred: Connection timed out with mx.y.", 1, 0),
+        ("dsn=4.2.0, reply=450 4.2.0 Connection refused, stat=Deferred: 450 4.2.0 Connection refused", 1, 0),
+        ("dsn=2.0.0, stat=Sent (Host unknown, and yet)", 1, 0),
+    ] {
+        let (records, tally) = joined(&log(&format!("{earlier}\n{}", tried(outcome))), options());
+        assert_eq!((records.len(), tally.without_session), (1 + more, without), "{outcome}");
+    }
 }
 
 #[test]
@@ -475,6 +492,9 @@ fn a_servers_name_that_was_cut() {
     assert_eq!(tally.servers_cut, 0);
     let (records, tally) = joined(&log(&delivery), options());
     assert_eq!((records[0].server_name.as_deref(), tally.servers_cut), (None, 1));
+    // Two servers of a message whose names are cut to the same.
+    let second = format!("{}\n{}", delivery, delivery.replace("192.0.2.9", "192.0.2.10"));
+    assert_eq!(joined(&log(&second), options()).0.len(), 2);
 }
 
 #[test]
