@@ -25,6 +25,11 @@ impl Tally {
              and decisions are read from the file of `[log] decisions`, or from a log of `format = \"json\"`",
         );
         note(
+            if log.entries == 0 && self.decisions == 0 { self.other_objects } else { 0 },
+            ["JSON object", "JSON objects"],
+            "none a decision record; a journal is read as text: journalctl -o short-iso | encr-milter … -",
+        );
+        note(
             log.inbound.unknown,
             MESSAGES,
             "came by TLS of unknown strength, for no STARTTLS line goes with it; set LogLevel to 9 or more \
@@ -98,6 +103,10 @@ mod tests {
         assert!(tally.notes()[0].starts_with("3 lines: none of sendmail's"));
         tally.mail_log.entries = 3;
         assert_eq!(tally.notes(), Vec::<String>::new());
+        // As journalctl -o json has it.
+        let objects = Tally { lines: 2, other_objects: 2, ..Tally::default() };
+        assert!(objects.notes()[0].starts_with("2 JSON objects: none a decision record"));
+        assert!(objects.notes()[0].contains("journalctl -o short-iso"));
         tally.mail_log.inbound.unknown = 1;
         assert!(tally.notes()[0].starts_with("1 message: came by TLS of unknown strength"));
         assert!(tally.notes()[0].contains("LogLevel"));

@@ -170,7 +170,7 @@ impl Joiner {
             None => entry::without_queue_id(&unescaped),
         };
         let Some(read) = read else {
-            self.tally.not_understood += u64::from(entry::is_expected(&unescaped));
+            self.tally.not_understood += u64::from(entry::is_expected(queue_id.is_some(), &unescaped));
             return;
         };
         self.tally.entries += 1;
@@ -233,7 +233,7 @@ impl Joiner {
                 self.tally.entries += 1;
                 self.entry(place, &read, emit);
             }
-            None => self.tally.not_understood += u64::from(entry::is_expected(&unescaped)),
+            None => self.tally.not_understood += u64::from(entry::is_expected(true, &unescaped)),
         }
     }
 

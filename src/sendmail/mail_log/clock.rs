@@ -251,6 +251,10 @@ mod tests {
         // Its message came on 30 December 2023.
         let (at, host) = stamp_of(text.as_bytes(), &options).unwrap();
         assert_eq!((at.to_string().as_str(), &*host), ("2024-01-03T00:00:00Z", "vm"));
+        // A line behind it tells it too.
+        let lines = format!("Jan  2 23:59:00 vm sm-mta[1]: NOQUEUE: connect from x\n{text}");
+        let (at, _) = stamp_of(lines.as_bytes(), &options).unwrap();
+        assert_eq!(at.to_string(), "2024-01-02T23:59:00Z");
         // What looks like one in another program's entry does not count.
         let others = text.replace("sm-mta", "postfix/qmgr");
         let (at, _) = stamp_of(others.as_bytes(), &options).unwrap();

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use std::borrow::Cow;
 
 use super::clock::Clock;
+use super::queue_id::QueueId;
 use super::{Options, entry, is_of_others};
 use crate::policy::facts::text;
 
@@ -190,14 +191,32 @@ pub(super) fn number(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')), rest))
 }
 
-/// The time stamp and the host of a line, to sort rotated files by; nothing where the line is none of syslog's.
-pub fn stamp_of<'l>(line: &'l [u8], options: &Options) -> Option<(Timestamp, Cow<'l, str>)> {
-    let (found, rest, _) = stamp(line)?;
+/// The time stamp and the host of the first of these lines, to sort rotated files by; nothing where it is none of
+/// syslog's. Its year may be told by a line behind it.
+pub fn stamp_of<'l>(lines: &'l [u8], options: &Options) -> Option<(Timestamp, Cow<'l, str>)> {
+    let mut lines = lines.split(|byte| *byte == b'\n');
+    let first = lines.next()?;
+    let (found, rest, _) = stamp(first)?;
     let (host, _) = word(rest)?;
-    // Other programs' ids may look like one, and tell no year.
-    let ours = self::line(line).filter(|line| !is_of_others(line.tag));
-    let queue_id = ours.and_then(|line| entry::queue_id(line.content)).map(|(id, ..)| id);
-    Some((Clock::default().at(found.read()?, queue_id, options)?.at, text(host)))
+    let mut clock = Clock::default();
+    let mut at = clock.at(found.read()?, own_queue_id(first), options)?.at;
+    for line in lines {
+        if clock.is_certain() {
+            break;
+        }
+        let told = own_queue_id(line).zip(stamp(line).and_then(|(found, ..)| found.read()));
+        let reading = told.and_then(|(queue_id, read)| clock.at(read, Some(queue_id), options));
+        if reading.is_some_and(|reading| reading.redates) {
+            at = clock.redate(at, options);
+        }
+    }
+    Some((at, text(host)))
+}
+
+/// The queue id of an entry of sendmail's. Other programs' may look like one, and tell no year.
+fn own_queue_id(line: &[u8]) -> Option<QueueId> {
+    let line = self::line(line).filter(|line| !is_of_others(line.tag))?;
+    entry::queue_id(line.content).map(|(id, ..)| id)
 }
 
 /// Whether a line looks as syslog writes it: to tell a mail log from anything else.
