@@ -362,7 +362,7 @@ impl Joiner {
             Entry::Ready { relay } => self.ready(place, relay),
             Entry::Refused(refused) => self.refused(place, refused, emit),
             Entry::MilterRefused { queue_id, sender, recipient } => {
-                self.milter_refused(place, *queue_id, *sender, *recipient);
+                self.milter_refused(place, *queue_id, *sender, *recipient, emit);
             }
             Entry::From(from) => self.from(place, from, emit),
             Entry::To(to) => self.to(place, to, emit),

@@ -269,6 +269,37 @@ fn refused_at_mail() {
 }
 
 #[test]
+fn a_refused_mail_leaves_its_queue_id_to_the_next() {
+    let id = "6AM200re000006";
+    let refused = |sender: &str, text: &str| {
+        format!("6: {id}: ruleset=check_mail, arg1=<{sender}>, relay={MX}, reject={text}")
+    };
+    let milter = |sender: &str| format!("6: {id}: Milter: from=<{sender}>, reject=454 4.7.0 no");
+    let (spam, weak) = ("550 5.7.1 <a@x>... Access denied", "454 4.7.0 encryption too weak 0 less than 168");
+    let next = |sender: &str, nrcpts| format!("6: {}", from(id, &format!("<{sender}>"), nrcpts, "ESMTP", MX));
+    let [a, b, c] = ["a@x", "b@x", "c@x"].map(|sender| format!("mx.partner.example {sender} clear"));
+    for (entries, records, otherwise) in [
+        (vec![refused("a@x", spam), next("b@x", 1)], vec![&b], 1),
+        (vec![refused("a@x", spam), next("b@x", 0)], vec![&b], 1),
+        // The same sender again, who is let in now.
+        (vec![refused("a@x", spam), next("a@x", 1)], vec![&a], 1),
+        (vec![refused("a@x", spam), refused("b@x", spam), next("c@x", 1)], vec![&c], 2),
+        (vec![refused("a@x", spam), refused("b@x", weak), next("b@x", 0)], vec![&b], 1),
+        (vec![refused("a@x", weak), next("b@x", 1)], vec![&a, &b], 0),
+        (vec![refused("a@x", weak), refused("b@x", weak), next("c@x", 1)], vec![&a, &b, &c], 0),
+        (
+            vec![format!("6: NOQUEUE: connect from {MX}"), milter("a@x"), milter("b@x"), next("c@x", 1)],
+            vec![&a, &b, &c],
+            0,
+        ),
+    ] {
+        let (told, tally) = joined(&log(&entries.join("\n")), options());
+        assert_eq!(short(&told), records.into_iter().cloned().collect::<Vec<_>>(), "{entries:?}");
+        assert_eq!(tally.refused_otherwise, otherwise, "{entries:?}");
+    }
+}
+
+#[test]
 fn each_recipient_has_a_record() {
     let entries = [
         format!("6: STARTTLS=server, relay={MX}, {WEAK}"),
