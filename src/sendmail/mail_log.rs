@@ -259,6 +259,7 @@ impl Joiner {
             host.begin(at);
         } else if at.duration_since(host.last) < -BACKWARDS {
             host.run += 1;
+            self.tally.went_back += 1;
             host.begin(at);
             host.early.clear();
         }

@@ -83,7 +83,9 @@ fn a_log_that_goes_back_is_another() {
     // Entries may come a little out of order.
     for (earlier, bits) in [("T01:57", "256"), ("T01:50", "unknown")] {
         let log = log(&tls) + &log(&message("6AM1umre000007")).replace("T02:00", earlier);
-        assert_eq!(short(&joined(&log, options()).0), [format!("mx.partner.example a@x {bits}")]);
+        let (records, tally) = joined(&log, options());
+        assert_eq!(short(&records), [format!("mx.partner.example a@x {bits}")]);
+        assert_eq!(tally.went_back, u64::from(bits == "unknown"));
     }
     // What was delivered in the clear is known from where that log begins.
     let sent = format!("2: {}", to("6AM1U0re000001", "<r@y>", "mx.y. [192.0.2.9]", SENT));
