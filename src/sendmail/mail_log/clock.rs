@@ -187,6 +187,7 @@ mod tests {
             ("Nov 22 24:07:27", ""),
             ("2026-13-22T02:07:27Z", ""),
             ("2026-11-22T02:07:27+x", ""),
+            ("9999-12-30T22:00:00-01:00", ""),
         ] {
             assert_eq!(times(&[stamp], &at), [time], "{stamp}");
             assert_eq!(is_syslog(format!("{stamp} vm x").as_bytes()), !time.is_empty(), "{stamp}");

@@ -123,7 +123,8 @@ impl Stamp<'_> {
                     return Some(Read::Local(at));
                 }
                 let utc = at.to_zoned(TimeZone::UTC).ok()?.timestamp();
-                Some(Read::At(utc - jiff::SignedDuration::from_secs(offset(zone)?)))
+                let offset = jiff::SignedDuration::from_secs(offset(zone)?);
+                utc.checked_sub(offset).ok().map(Read::At)
             }
             Self::Traditional(stamp) => {
                 let month = MONTHS.iter().position(|month| stamp.starts_with(month))?;

@@ -168,9 +168,9 @@ impl Joiner {
     ) -> Option<(Known, Option<Box<[u8]>>)> {
         let host = self.hosts.get(place.host as usize)?;
         let (of_this_run, tells) = (host.is_of_this_run(queue_id), host.tells_handshakes);
-        let since = place.at - SignedDuration::from_secs(to.took.unwrap_or(i64::from(u32::MAX)));
+        let since = to.took.and_then(|took| place.at.checked_sub(SignedDuration::from_secs(took)).ok());
         // A connection that is kept for later is dropped within minutes.
-        let begun_later = since.duration_since(host.begun) > SILENCE;
+        let begun_later = since.is_some_and(|since| since.duration_since(host.begun) > SILENCE);
         let deliveries = self.process(place).deliveries();
         deliveries.young |= of_this_run;
         // The process may have had another session with this server before.

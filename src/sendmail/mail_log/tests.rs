@@ -458,6 +458,13 @@ fn a_delivery_without_a_tls_entry() {
 }
 
 #[test]
+fn a_delivery_that_took_longer_than_time_is() {
+    let sent = format!("20: {}", to("6AM200re000001", "<r@y>", "mx.y. [192.0.2.9]", SENT));
+    let sent = sent.replace("xdelay=00:00:00", "xdelay=999999999+00:00:00");
+    assert_eq!(short(&of(&sent)), ["mx.y - unknown"]);
+}
+
+#[test]
 fn a_handshake_of_ours_that_failed() {
     let error = "2: STARTTLS=client, error: connect failed=-1, reason=wrong version number, SSL_error=1, errno=0, retry=-1";
     let failed = "dsn=4.7.0, stat=Deferred: 454 4.7.0 TLS handshake failed.";
