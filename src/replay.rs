@@ -184,7 +184,7 @@ impl Replay {
                 // A fault is told when the log is read.
                 let _ = beginning(&mut source, &mut head, again);
                 let options = Options { reference, ..self.options.clone() };
-                input.first = head.split(|b| *b == b'\n').find_map(|line| first_stamp(line, &options));
+                input.first = tails(&head).find_map(|tail| first_stamp(tail, &options));
             }
             input.open = (!again).then(|| source.behind(head));
         }
@@ -232,19 +232,26 @@ fn beginning(source: &mut Source, head: &mut Vec<u8>, is_file: bool) -> io::Resu
     Ok(())
 }
 
-/// The time stamp of a line of either kind, and the host.
-fn first_stamp(line: &[u8], options: &Options) -> Option<(jiff::Timestamp, String)> {
+/// From each line on to the end.
+fn tails(head: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let feeds = memchr::memchr_iter(b'\n', head).map(|feed| feed + 1);
+    std::iter::once(0).chain(feeds).filter_map(|start| head.get(start..))
+}
+
+/// The time stamp of the first of these lines, which may be of either kind, and the host.
+fn first_stamp(lines: &[u8], options: &Options) -> Option<(jiff::Timestamp, String)> {
     #[derive(serde::Deserialize)]
     struct Stamped {
         ts: jiff::Timestamp,
         #[serde(default)]
         host: String,
     }
+    let line = lines.split(|byte| *byte == b'\n').next()?;
     if line.trim_ascii_start().first() == Some(&b'{') {
         let stamped: Stamped = serde_json::from_slice(line).ok()?;
         return Some((stamped.ts, stamped.host));
     }
-    mail_log::stamp_of(line, options).map(|(ts, host)| (ts, host.into_owned()))
+    mail_log::stamp_of(lines, options).map(|(ts, host)| (ts, host.into_owned()))
 }
 
 /// The joiner's records go on until the audience has enough.

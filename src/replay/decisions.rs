@@ -6,6 +6,9 @@
 use crate::policy::record::Record;
 use memchr::memmem;
 
+/// The daemon's name in syslog.
+const NAME: &[u8] = b"encr-milter";
+
 /// No JSON, or not whole.
 #[derive(Debug)]
 pub(super) struct Broken;
@@ -53,12 +56,28 @@ pub(super) fn in_syslog(line: &[u8]) -> Option<&[u8]> {
     if line.last() != Some(&b'}') {
         return None;
     }
+    if line.first() == Some(&b'<')
+        && let Some(content) = rfc5424(line)
+    {
+        return Some(content);
+    }
     let colon = memmem::find(line, b": ")?;
     let (before, behind) = line.split_at_checked(colon)?;
     let tag = before.rsplit(|b| *b == b' ').next()?;
     let name = tag.split(|b| *b == b'[').next()?;
     let object = behind.get(2..)?;
-    (name == b"encr-milter" && object.starts_with(b"{")).then_some(object)
+    (name == NAME && object.starts_with(b"{")).then_some(object)
+}
+
+/// The object in RFC 5424's order: `<30>1 TIME HOST encr-milter PID - - {…}`.
+fn rfc5424(line: &[u8]) -> Option<&[u8]> {
+    let mut words = line.splitn(8, |byte| *byte == b' ');
+    let is_version_1 = words.next()?.ends_with(b">1");
+    let is_own = words.nth(2)? == NAME;
+    let has_no_data = words.nth(2)? == b"-";
+    let object = words.next()?;
+    let object = object.strip_prefix("\u{feff}".as_bytes()).unwrap_or(object);
+    (is_version_1 && is_own && has_no_data && object.starts_with(b"{")).then_some(object)
 }
 
 #[cfg(test)]
@@ -103,6 +122,10 @@ mod tests {
             ("2026-11-22T02:07:29.015527+00:00 mta encr-milter[77]: ", true),
             ("2026-11-22T02:07:29.015527+00:00 mta encr-milter: ", true),
             ("Nov 22 02:07:29 mta sm-mta[77]: 4AM: from=<a>, msgid=encr-milter[77]: ", false),
+            ("<30>1 2026-11-22T02:07:29.015527Z mta encr-milter 77 - - ", true),
+            ("<30>1 2026-11-22T02:07:29.015527Z mta encr-milter 77 - - \u{feff}", true),
+            ("<22>1 2026-11-22T02:07:29.015527Z mta sm-mta 77 - - ", false),
+            ("<22>1 2026-11-22T02:07:29.015527Z mta sm-mta 77 - - encr-milter 77 - - ", false),
             ("Nov 22 02:07:29 mta sm-mta[77]: ", false),
             ("Nov 22 02:07:29 mta encr-milter[77]: x ", false),
         ] {

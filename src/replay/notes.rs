@@ -25,6 +25,11 @@ impl Tally {
              and decisions are read from the file of `[log] decisions`, or from a log of `format = \"json\"`",
         );
         note(
+            if log.entries == 0 && self.decisions == 0 { self.other_objects } else { 0 },
+            ["JSON object", "JSON objects"],
+            "none a decision record; a journal is read as text: journalctl -o short-iso | encr-milter … -",
+        );
+        note(
             log.inbound.unknown,
             MESSAGES,
             "came by TLS of unknown strength, for no STARTTLS line goes with it; set LogLevel to 9 or more \
@@ -33,7 +38,8 @@ impl Tally {
         note(
             log.outbound.unknown,
             ATTEMPTS,
-            "the log begins too late to say whether it had TLS; give the log before this one too",
+            "nothing says whether it had TLS: the log begins too late, so give the log before this one too, or LogLevel \
+             is below 9 (confLOG_LEVEL)",
         );
         note(log.not_joined, MESSAGES, "refused by a milter, and nothing says of which client; not judged");
         note(
@@ -55,6 +61,12 @@ impl Tally {
             log.forgotten,
             ["process", "processes"],
             "forgotten, for too many were busy at once; messages of it may count as unknown",
+        );
+        note(
+            log.went_back,
+            ["time", "times"],
+            "a host's log goes back to what was read before; messages that stand in two logs count twice (mail.log and \
+             mail.info, a log and its packed copy): give one of them, and pipe the oldest first",
         );
         note(
             log.refused_sessions,
@@ -98,6 +110,16 @@ mod tests {
         assert!(tally.notes()[0].starts_with("3 lines: none of sendmail's"));
         tally.mail_log.entries = 3;
         assert_eq!(tally.notes(), Vec::<String>::new());
+        let mut outbound = Tally { lines: 1, ..Tally::default() };
+        (outbound.mail_log.entries, outbound.mail_log.outbound.unknown) = (1, 1);
+        assert!(
+            outbound.notes()[0].contains("the log before this one")
+                && outbound.notes()[0].contains("LogLevel")
+        );
+        // As journalctl -o json has it.
+        let objects = Tally { lines: 2, other_objects: 2, ..Tally::default() };
+        assert!(objects.notes()[0].starts_with("2 JSON objects: none a decision record"));
+        assert!(objects.notes()[0].contains("journalctl -o short-iso"));
         tally.mail_log.inbound.unknown = 1;
         assert!(tally.notes()[0].starts_with("1 message: came by TLS of unknown strength"));
         assert!(tally.notes()[0].contains("LogLevel"));

@@ -170,7 +170,7 @@ impl Joiner {
             None => entry::without_queue_id(&unescaped),
         };
         let Some(read) = read else {
-            self.tally.not_understood += u64::from(entry::is_expected(&unescaped));
+            self.tally.not_understood += u64::from(entry::is_expected(queue_id.is_some(), &unescaped));
             return;
         };
         self.tally.entries += 1;
@@ -233,7 +233,7 @@ impl Joiner {
                 self.tally.entries += 1;
                 self.entry(place, &read, emit);
             }
-            None => self.tally.not_understood += u64::from(entry::is_expected(&unescaped)),
+            None => self.tally.not_understood += u64::from(entry::is_expected(true, &unescaped)),
         }
     }
 
@@ -259,6 +259,7 @@ impl Joiner {
             host.begin(at);
         } else if at.duration_since(host.last) < -BACKWARDS {
             host.run += 1;
+            self.tally.went_back += 1;
             host.begin(at);
             host.early.clear();
         }
@@ -302,8 +303,22 @@ impl Joiner {
 
     /// Makes room in the tables.
     fn turn(&mut self, at: Timestamp, emit: &mut impl FnMut(&Record<'_>)) {
-        if let Some(gone) = self.processes.turn(at).filter(|gone| gone.full) {
-            self.tally.forgotten += u64::try_from(gone.values.len()).unwrap_or(u64::MAX);
+        if let Some(gone) = self.processes.turn(at) {
+            if gone.full {
+                self.tally.forgotten += u64::try_from(gone.values.len()).unwrap_or(u64::MAX);
+            } else {
+                // Another host's file may tell of the same days: by the clock of its own a process may not be idle.
+                let hosts = &self.hosts;
+                let is_idle = |key: &ProcessKey, last: Timestamp| {
+                    let host = hosts.get(key.0 as usize).filter(|host| host.run == key.1);
+                    host.is_none_or(|host| host.last.duration_since(last) > SILENCE)
+                };
+                for (key, process) in gone.values {
+                    if !is_idle(&key, process.last) {
+                        self.processes.keep(key, process);
+                    }
+                }
+            }
         }
         if let Some(gone) = self.messages.turn(at) {
             self.let_go(gone.values, emit);
@@ -348,7 +363,7 @@ impl Joiner {
             Entry::Ready { relay } => self.ready(place, relay),
             Entry::Refused(refused) => self.refused(place, refused, emit),
             Entry::MilterRefused { queue_id, sender, recipient } => {
-                self.milter_refused(place, *queue_id, *sender, *recipient);
+                self.milter_refused(place, *queue_id, *sender, *recipient, emit);
             }
             Entry::From(from) => self.from(place, from, emit),
             Entry::To(to) => self.to(place, to, emit),

@@ -181,11 +181,13 @@ mod tests {
             ("Nov  2 02:07:27", "2026-11-02T02:07:27Z"),
             ("Nov 02 02:07:27", "2026-11-02T02:07:27Z"),
             ("<22>Nov  2 02:07:27", "2026-11-02T02:07:27Z"),
+            ("Nov  2 02:07:27.577841", "2026-11-02T02:07:27Z"),
             ("Feb 29 02:07:27", "2024-02-29T02:07:27Z"),
             ("Feb 30 02:07:27", ""),
             ("Nov 22 24:07:27", ""),
             ("2026-13-22T02:07:27Z", ""),
             ("2026-11-22T02:07:27+x", ""),
+            ("9999-12-30T22:00:00-01:00", ""),
         ] {
             assert_eq!(times(&[stamp], &at), [time], "{stamp}");
             assert_eq!(is_syslog(format!("{stamp} vm x").as_bytes()), !time.is_empty(), "{stamp}");
@@ -250,6 +252,14 @@ mod tests {
         // Its message came on 30 December 2023.
         let (at, host) = stamp_of(text.as_bytes(), &options).unwrap();
         assert_eq!((at.to_string().as_str(), &*host), ("2024-01-03T00:00:00Z", "vm"));
+        // A line behind it tells it too.
+        let lines = format!("Jan  2 23:59:00 vm sm-mta[1]: NOQUEUE: connect from x\n{text}");
+        let (at, _) = stamp_of(lines.as_bytes(), &options).unwrap();
+        assert_eq!(at.to_string(), "2024-01-02T23:59:00Z");
+        // What looks like one in another program's entry does not count.
+        let others = text.replace("sm-mta", "postfix/qmgr");
+        let (at, _) = stamp_of(others.as_bytes(), &options).unwrap();
+        assert_eq!(at.to_string(), "2026-01-03T00:00:00Z");
         let mut clock = Clock::default();
         let read = |text: &str| line(text.as_bytes()).unwrap().stamp.read().unwrap();
         clock.at(read("Jan  3 00:00:00 vm sm-mta[1]: x"), None, &options).unwrap();

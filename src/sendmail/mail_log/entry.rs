@@ -176,15 +176,14 @@ pub(super) fn with_queue_id(queue_id: QueueId, content: &[u8]) -> Option<Entry<'
     Some(Entry::MilterRefused { queue_id, sender: None, recipient: Some(recipient) })
 }
 
-/// Whether it is one of the entries that are read above: where such a one cannot be read, it is counted.
-pub(super) fn is_expected(content: &[u8]) -> bool {
-    let starts: [&[u8]; 5] = [
-        b"from=",
-        b"STARTTLS=server, relay=",
-        b"STARTTLS=client, relay=",
-        b"AUTH=server, ",
-        b"Milter: from=",
-    ];
+/// Whether it is one of the entries that are read above: where such a one cannot be read, it is counted. Other programs
+/// say `from=` too, but hardly behind a queue id.
+pub(super) fn is_expected(has_queue_id: bool, content: &[u8]) -> bool {
+    let starts: &[&[u8]] = if has_queue_id {
+        &[b"from=", b"Milter: from="]
+    } else {
+        &[b"STARTTLS=server, relay=", b"STARTTLS=client, relay=", b"AUTH=server, "]
+    };
     starts.iter().any(|start| content.starts_with(start))
 }
 

@@ -1,6 +1,6 @@
 //! What syslog puts before an entry: the time, the host, the program and its process.
 //!
-//! Takes what rsyslog, syslog-ng, journalctl (`short`, `short-iso`) and older systems write: a time stamp of ISO 8601 or
+//! Takes what rsyslog, syslog-ng, journalctl (`short`, `short-iso` and both `-precise`) and older systems write: a time stamp of ISO 8601 or
 //! the traditional one, an optional `<PRI>` before it, RFC 5424's order, Solaris' `[ID …]`. Promises: any bytes will do;
 //! nothing is copied, and a time stamp is only reckoned where it is asked for.
 
@@ -10,7 +10,8 @@ use jiff::tz::TimeZone;
 use std::borrow::Cow;
 
 use super::clock::Clock;
-use super::{Options, entry};
+use super::queue_id::QueueId;
+use super::{Options, entry, is_of_others};
 use crate::policy::facts::text;
 
 /// `Nov  2 02:07:29`
@@ -94,6 +95,8 @@ fn stamp(line: &[u8]) -> Option<(Stamp<'_>, &[u8], bool)> {
     };
     if let [_, _, _, b' ', _, _, b' ', _, _, b':', _, _, b':', ..] = line {
         let (stamp, rest) = line.split_at_checked(TRADITIONAL)?;
+        // journalctl's `short-precise` has microseconds.
+        let (_, rest) = fraction(rest)?;
         return Some((Stamp::Traditional(stamp), rest.strip_prefix(b" ")?, false));
     }
     if let [_, _, _, _, b'-', _, _, b'-', _, _, b'T' | b't', _, _, b':', _, _, b':', ..] = line {
@@ -120,7 +123,8 @@ impl Stamp<'_> {
                     return Some(Read::Local(at));
                 }
                 let utc = at.to_zoned(TimeZone::UTC).ok()?.timestamp();
-                Some(Read::At(utc - jiff::SignedDuration::from_secs(offset(zone)?)))
+                let offset = jiff::SignedDuration::from_secs(offset(zone)?);
+                utc.checked_sub(offset).ok().map(Read::At)
             }
             Self::Traditional(stamp) => {
                 let month = MONTHS.iter().position(|month| stamp.starts_with(month))?;
@@ -188,12 +192,32 @@ pub(super) fn number(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')), rest))
 }
 
-/// The time stamp and the host of a line, to sort rotated files by; nothing where the line is none of syslog's.
-pub fn stamp_of<'l>(line: &'l [u8], options: &Options) -> Option<(Timestamp, Cow<'l, str>)> {
-    let (found, rest, _) = stamp(line)?;
+/// The time stamp and the host of the first of these lines, to sort rotated files by; nothing where it is none of
+/// syslog's. Its year may be told by a line behind it.
+pub fn stamp_of<'l>(lines: &'l [u8], options: &Options) -> Option<(Timestamp, Cow<'l, str>)> {
+    let mut lines = lines.split(|byte| *byte == b'\n');
+    let first = lines.next()?;
+    let (found, rest, _) = stamp(first)?;
     let (host, _) = word(rest)?;
-    let queue_id = self::line(line).and_then(|line| entry::queue_id(line.content)).map(|(id, ..)| id);
-    Some((Clock::default().at(found.read()?, queue_id, options)?.at, text(host)))
+    let mut clock = Clock::default();
+    let mut at = clock.at(found.read()?, own_queue_id(first), options)?.at;
+    for line in lines {
+        if clock.is_certain() {
+            break;
+        }
+        let told = own_queue_id(line).zip(stamp(line).and_then(|(found, ..)| found.read()));
+        let reading = told.and_then(|(queue_id, read)| clock.at(read, Some(queue_id), options));
+        if reading.is_some_and(|reading| reading.redates) {
+            at = clock.redate(at, options);
+        }
+    }
+    Some((at, text(host)))
+}
+
+/// The queue id of an entry of sendmail's. Other programs' may look like one, and tell no year.
+fn own_queue_id(line: &[u8]) -> Option<QueueId> {
+    let line = self::line(line).filter(|line| !is_of_others(line.tag))?;
+    entry::queue_id(line.content).map(|(id, ..)| id)
 }
 
 /// Whether a line looks as syslog writes it: to tell a mail log from anything else.

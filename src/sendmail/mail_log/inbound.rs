@@ -6,7 +6,7 @@ use super::queue_id::QueueId;
 use super::relay::{self, Client};
 use super::state::{Message, MessageKey, Process, Refusal};
 use super::{Joiner, MAX_UNDATED, Place};
-use crate::policy::facts::text;
+use crate::policy::facts::{bare_address, text};
 use crate::policy::record::Record;
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ impl Joiner {
                 let about_tls = entry::is_about_tls(refused.text);
                 // A recipient that was refused for another reason is none that a milter sees.
                 if refused.ruleset == Ruleset::CheckMail || about_tls {
-                    self.message_refused(place, queue_id, refused, about_tls);
+                    self.message_refused(place, queue_id, refused, about_tls, emit);
                 }
             }
         }
@@ -131,7 +131,17 @@ impl Joiner {
     }
 
     /// A message was refused by a ruleset. Its `from=` follows as a rule, and tells more.
-    fn message_refused(&mut self, place: Place, queue_id: QueueId, refused: &Refused<'_>, about_tls: bool) {
+    fn message_refused(
+        &mut self,
+        place: Place,
+        queue_id: QueueId,
+        refused: &Refused<'_>,
+        about_tls: bool,
+        emit: &mut impl FnMut(&Record<'_>),
+    ) {
+        if refused.ruleset == Ruleset::CheckMail {
+            self.part(place, queue_id, None, |_| true, emit);
+        }
         let (known, auth) = self.session_known(place, refused.relay);
         let message = self.message(place, queue_id);
         message.relay = Some(refused.relay.into());
@@ -156,7 +166,11 @@ impl Joiner {
         queue_id: QueueId,
         sender: Option<&[u8]>,
         recipient: Option<&[u8]>,
+        emit: &mut impl FnMut(&Record<'_>),
     ) {
+        if sender.is_some() {
+            self.part(place, queue_id, None, |_| true, emit);
+        }
         let session = self.processes.get(place.process).and_then(|process| process.session.as_ref());
         let told = session.map(|session| (session.relay.clone(), session.known(), session.auth.clone()));
         let message = self.message(place, queue_id);
@@ -171,6 +185,29 @@ impl Joiner {
         if let Some(recipient) = recipient {
             message.collect(&text(recipient));
         }
+    }
+
+    /// A MAIL that was refused leaves its queue id to the next one of the session. What was refused has its own record
+    /// then, if it is another's: by its sender.
+    fn part(
+        &mut self,
+        place: Place,
+        queue_id: QueueId,
+        next: Option<&Known>,
+        is_another: impl FnOnce(&str) -> bool,
+        emit: &mut impl FnMut(&Record<'_>),
+    ) {
+        let key = (place.host, queue_id);
+        let refused = self.messages.get(key).filter(|message| !message.settled);
+        if !refused.and_then(|message| message.sender.as_deref()).is_some_and(is_another) {
+            return;
+        }
+        let Some(mut message) = self.messages.remove(key) else { return };
+        // There is no way back from TLS.
+        if let (Known::Nothing, Some(Known::Clear { .. })) = (&message.known, next) {
+            message.known = Known::Clear { verify: None };
+        }
+        self.let_go(vec![(key, message)], emit);
     }
 
     /// The message, made where it was not known.
@@ -189,6 +226,13 @@ impl Joiner {
         }
         let (mut known, auth) = self.message_known(place, from);
         let key = (place.host, from.queue_id);
+        if self.messages.len() > 0 {
+            let is_another = |refused: &str| {
+                let differs = |sender| bare_address(&text(sender)) != bare_address(refused);
+                from.recipients > 0 || from.sender.is_some_and(differs)
+            };
+            self.part(place, from.queue_id, Some(&known), is_another, emit);
+        }
         let earlier = if self.messages.len() == 0 { None } else { self.messages.remove(key) };
         if earlier.as_ref().is_some_and(|message| message.refused_otherwise) {
             self.tally.refused_otherwise += 1;

@@ -16,12 +16,11 @@ use std::sync::Arc;
 const NOT_OFFERED: &str = "NONE";
 /// `{verify}` where the handshake failed.
 const HANDSHAKE_FAILED: &str = "SOFTWARE";
-/// What `stat=` says where there was no session.
-const NO_SESSION: [&[u8]; 11] = [
+/// What `stat=` says where a session broke off, or none came about.
+const BROKEN: [&[u8]; 3] = [b"Connection timed out", b"Operation timed out", b"Connection reset"];
+/// What it says where there was none.
+const NO_SESSION: [&[u8]; 8] = [
     b"Connection refused",
-    b"Connection timed out",
-    b"Operation timed out",
-    b"Connection reset",
     b"No route to host",
     b"unreachable",
     b"Host is down",
@@ -107,7 +106,7 @@ impl Joiner {
         let Some(address) = address else {
             // The name of a host has its dot, that of a mailbox has none.
             let host =
-                to.relay.ends_with(b".") || (!to.relay.is_empty() && says_any(to.outcome, &NO_SESSION));
+                to.relay.ends_with(b".") || (!to.relay.is_empty() && (never_began(to) || broke_off(to)));
             *(if host { &mut self.tally.without_session } else { &mut self.tally.local_deliveries }) += 1;
             return;
         };
@@ -137,7 +136,7 @@ impl Joiner {
             self.tally.servers_cut += 1;
         }
         let each = self.options.deliveries;
-        let first = self.process(place).deliveries().record(queue_id, shown);
+        let first = self.process(place).deliveries().record(queue_id, to.relay);
         let Some(host) = self.hosts.get(place.host as usize) else { return };
         let outbound = Outbound {
             at: place.at,
@@ -169,15 +168,19 @@ impl Joiner {
     ) -> Option<(Known, Option<Box<[u8]>>)> {
         let host = self.hosts.get(place.host as usize)?;
         let (of_this_run, tells) = (host.is_of_this_run(queue_id), host.tells_handshakes);
-        let since = place.at - SignedDuration::from_secs(to.took.unwrap_or(i64::from(u32::MAX)));
+        let since = to.took.and_then(|took| place.at.checked_sub(SignedDuration::from_secs(took)).ok());
         // A connection that is kept for later is dropped within minutes.
-        let begun_later = since.duration_since(host.begun) > SILENCE;
+        let begun_later = since.is_some_and(|since| since.duration_since(host.begun) > SILENCE);
         let deliveries = self.process(place).deliveries();
         deliveries.young |= of_this_run;
+        // The process may have had another session with this server before.
+        if never_began(to) {
+            return None;
+        }
         if let Some(connection) = deliveries.find(shown) {
             return Some((connection.known.clone(), Some(connection.server.clone())));
         }
-        if says_any(to.outcome, &NO_SESSION) {
+        if broke_off(to) {
             return None;
         }
         let failed = std::mem::take(&mut deliveries.failed);
@@ -211,6 +214,21 @@ fn in_the_clear(verify: &str) -> Known {
 /// classes X.1 and X.2). Of what fails otherwise nobody knows whether it came as far as STARTTLS.
 fn reached_mail(dsn: &[u8]) -> bool {
     dsn.starts_with(b"2.") || matches!(dsn, [b'4' | b'5', b'.', b'1' | b'2', b'.', ..])
+}
+
+/// Whether no session came about.
+fn never_began(to: &To<'_>) -> bool {
+    !has_reply(to) && says_any(to.outcome, &NO_SESSION)
+}
+
+/// Whether a session broke off, if there was one.
+fn broke_off(to: &To<'_>) -> bool {
+    !has_reply(to) && says_any(to.outcome, &BROKEN)
+}
+
+/// Whether the server said something, which can be anything: then there was a session.
+fn has_reply(to: &To<'_>) -> bool {
+    to.outcome.starts_with(b"reply=") || to.dsn.starts_with(b"2.")
 }
 
 fn says_any(text: &[u8], words: &[&[u8]]) -> bool {

@@ -182,7 +182,8 @@ impl Deliveries {
         self.older.retain(|one| *one != hash_of(server));
     }
 
-    /// Whether this message has no record for this server yet. From now on it has.
+    /// Whether this message has no record for this server yet, which is its name and address: two names may be cut to one.
+    /// From now on it has.
     pub(super) fn record(&mut self, queue_id: QueueId, server: &[u8]) -> bool {
         let servers = match &mut self.recorded {
             Some((id, servers)) if *id == queue_id => servers,

@@ -70,6 +70,11 @@ impl<K: Eq + Hash + Copy, V> Table<K, V> {
         self.young.insert(key, value);
     }
 
+    /// Puts back what [`Self::turn`] has let go, where it was.
+    pub(super) fn keep(&mut self, key: K, value: V) {
+        self.old.insert(key, value);
+    }
+
     pub(super) fn remove(&mut self, key: K) -> Option<V> {
         self.young.remove(&key).or_else(|| self.old.remove(&key))
     }

@@ -33,6 +33,8 @@ pub struct Tally {
     pub senders_cut: u64,
     /// Deliveries to a server whose name is too long for the log, and stands nowhere else.
     pub servers_cut: u64,
+    /// How often a host's log goes back in time: the same days come once more, or files in a wrong order.
+    pub went_back: u64,
     /// Processes of which everything was forgotten for want of room.
     pub forgotten: u64,
 }

@@ -269,6 +269,37 @@ fn refused_at_mail() {
 }
 
 #[test]
+fn a_refused_mail_leaves_its_queue_id_to_the_next() {
+    let id = "6AM200re000006";
+    let refused = |sender: &str, text: &str| {
+        format!("6: {id}: ruleset=check_mail, arg1=<{sender}>, relay={MX}, reject={text}")
+    };
+    let milter = |sender: &str| format!("6: {id}: Milter: from=<{sender}>, reject=454 4.7.0 no");
+    let (spam, weak) = ("550 5.7.1 <a@x>... Access denied", "454 4.7.0 encryption too weak 0 less than 168");
+    let next = |sender: &str, nrcpts| format!("6: {}", from(id, &format!("<{sender}>"), nrcpts, "ESMTP", MX));
+    let [a, b, c] = ["a@x", "b@x", "c@x"].map(|sender| format!("mx.partner.example {sender} clear"));
+    for (entries, records, otherwise) in [
+        (vec![refused("a@x", spam), next("b@x", 1)], vec![&b], 1),
+        (vec![refused("a@x", spam), next("b@x", 0)], vec![&b], 1),
+        // The same sender again, who is let in now.
+        (vec![refused("a@x", spam), next("a@x", 1)], vec![&a], 1),
+        (vec![refused("a@x", spam), refused("b@x", spam), next("c@x", 1)], vec![&c], 2),
+        (vec![refused("a@x", spam), refused("b@x", weak), next("b@x", 0)], vec![&b], 1),
+        (vec![refused("a@x", weak), next("b@x", 1)], vec![&a, &b], 0),
+        (vec![refused("a@x", weak), refused("b@x", weak), next("c@x", 1)], vec![&a, &b, &c], 0),
+        (
+            vec![format!("6: NOQUEUE: connect from {MX}"), milter("a@x"), milter("b@x"), next("c@x", 1)],
+            vec![&a, &b, &c],
+            0,
+        ),
+    ] {
+        let (told, tally) = joined(&log(&entries.join("\n")), options());
+        assert_eq!(short(&told), records.into_iter().cloned().collect::<Vec<_>>(), "{entries:?}");
+        assert_eq!(tally.refused_otherwise, otherwise, "{entries:?}");
+    }
+}
+
+#[test]
 fn each_recipient_has_a_record() {
     let entries = [
         format!("6: STARTTLS=server, relay={MX}, {WEAK}"),
@@ -427,6 +458,13 @@ fn a_delivery_without_a_tls_entry() {
 }
 
 #[test]
+fn a_delivery_that_took_longer_than_time_is() {
+    let sent = format!("20: {}", to("6AM200re000001", "<r@y>", "mx.y. [192.0.2.9]", SENT));
+    let sent = sent.replace("xdelay=00:00:00", "xdelay=999999999+00:00:00");
+    assert_eq!(short(&of(&sent)), ["mx.y - unknown"]);
+}
+
+#[test]
 fn a_handshake_of_ours_that_failed() {
     let error = "2: STARTTLS=client, error: connect failed=-1, reason=wrong version number, SSL_error=1, errno=0, retry=-1";
     let failed = "dsn=4.7.0, stat=Deferred: 454 4.7.0 TLS handshake failed.";
@@ -461,6 +499,23 @@ fn no_session_no_record() {
         options(),
     );
     assert_eq!((records.len(), tally.without_session, tally.local_deliveries), (0, 2, 2));
+
+    // A process may come back to a server that is down by then; what a server says itself can be anything.
+    let tried = |outcome| format!("2: {}", to("6AM200rf000001", "<r@y>", "mx.y. [192.0.2.9]", outcome));
+    let earlier = [
+        format!("2: STARTTLS=client, relay=mx.y., {TLS}"),
+        format!("2: {}", to(id, "<r@y>", "mx.y. [192.0.2.9]", SENT)),
+    ]
+    .join("\n");
+    for (outcome, more, without) in [
+        ("dsn=4.4.1, stat=Deferred: Connection refused by mx.y.", 0, 1),
+        ("dsn=4.4.2, stat=Deferred: Connection timed out with mx.y.", 1, 0),
+        ("dsn=4.2.0, reply=450 4.2.0 Connection refused, stat=Deferred: 450 4.2.0 Connection refused", 1, 0),
+        ("dsn=2.0.0, stat=Sent (Host unknown, and yet)", 1, 0),
+    ] {
+        let (records, tally) = joined(&log(&format!("{earlier}\n{}", tried(outcome))), options());
+        assert_eq!((records.len(), tally.without_session), (1 + more, without), "{outcome}");
+    }
 }
 
 #[test]
@@ -475,6 +530,9 @@ fn a_servers_name_that_was_cut() {
     assert_eq!(tally.servers_cut, 0);
     let (records, tally) = joined(&log(&delivery), options());
     assert_eq!((records[0].server_name.as_deref(), tally.servers_cut), (None, 1));
+    // Two servers of a message whose names are cut to the same.
+    let second = format!("{}\n{}", delivery, delivery.replace("192.0.2.9", "192.0.2.10"));
+    assert_eq!(joined(&log(&second), options()).0.len(), 2);
 }
 
 #[test]
@@ -503,6 +561,7 @@ fn who_else_writes_into_the_log() {
             "2026-11-22T02:00:00+00:00 vm encr-milter[9]: 6AM200re000001: verdict=pass\n",
             "2026-11-22T02:00:00+00:00 vm sm-msp[9]: 6AM200re000001: from=root, size=5, class=0, nrcpts=1, relay=root@localhost\n",
             "2026-11-22T02:00:00+00:00 vm sm-msp[9]: 6AM200re000001: to=<r@y>, delay=00:00:00, mailer=esmtp, pri=3, relay=mx.y. [192.0.2.9], dsn=2.0.0, stat=Sent\n",
+            "2026-11-22T02:00:00+00:00 vm smtpd[9]: from=<a@x>, to=<b@y>, relay=x [192.0.2.7]\n",
             "2026-11-22T02:00:00+00:00 vm kernel: eth0 is up\n",
             "-- Logs begin at Sun 2026-11-22 --\n",
             "\n",
@@ -510,6 +569,6 @@ fn who_else_writes_into_the_log() {
         options(),
     );
     assert_eq!(records, []);
-    assert_eq!((tally.lines, tally.entries, tally.submissions, tally.local_deliveries), (7, 2, 1, 1));
+    assert_eq!((tally.lines, tally.entries, tally.submissions, tally.local_deliveries), (8, 2, 1, 1));
     assert_eq!(tally.not_understood, 0);
 }

@@ -55,13 +55,37 @@ fn hosts_do_not_mix() {
 }
 
 #[test]
+fn hosts_files_come_one_after_another() {
+    let at = |host: &str, hour: u32, entry: &str| {
+        log(entry).replace(" vm ", &format!(" {host} ")).replace("T02:", &format!("T{hour:02}:"))
+    };
+    let message = |id: &str| format!("7: {}", from(id, "<a@x>", 1, "ESMTPS", MX));
+    // Each has a file until four o'clock, and one from then on, and a session over the edge.
+    let first = |host| {
+        at(host, 1, "9: NOQUEUE: connect from x")
+            + &at(host, 3, &format!("7: STARTTLS=server, relay={MX}, {TLS}"))
+    };
+    let hours =
+        |host: &str| (4..8).map(|hour| at(host, hour, "9: NOQUEUE: connect from x")).collect::<String>();
+    let second = |host| at(host, 3, &message("6AM300re000007")).replace(":00:00.5", ":00:09") + &hours(host);
+    let all = first("a") + &first("b") + &hours("c") + &second("a") + &second("b");
+    let (records, _) = joined(&all, options());
+    assert_eq!(short(&records), ["mx.partner.example a@x 256"; 2]);
+    // By its own clock it may be over.
+    let late = first("a") + &hours("a") + &at("a", 8, &message("6AM300re000007"));
+    assert_eq!(short(&joined(&late, options()).0), ["mx.partner.example a@x unknown"]);
+}
+
+#[test]
 fn a_log_that_goes_back_is_another() {
     let tls = format!("7: STARTTLS=server, relay={MX}, {TLS}");
     let message = |id| format!("7: {}", from(id, "<a@x>", 1, "ESMTPS", MX));
     // Entries may come a little out of order.
     for (earlier, bits) in [("T01:57", "256"), ("T01:50", "unknown")] {
         let log = log(&tls) + &log(&message("6AM1umre000007")).replace("T02:00", earlier);
-        assert_eq!(short(&joined(&log, options()).0), [format!("mx.partner.example a@x {bits}")]);
+        let (records, tally) = joined(&log, options());
+        assert_eq!(short(&records), [format!("mx.partner.example a@x {bits}")]);
+        assert_eq!(tally.went_back, u64::from(bits == "unknown"));
     }
     // What was delivered in the clear is known from where that log begins.
     let sent = format!("2: {}", to("6AM1U0re000001", "<r@y>", "mx.y. [192.0.2.9]", SENT));
