@@ -1,7 +1,7 @@
 //! sendmail's mail log: real ones, and what holds for every one.
 //!
 //! `data/mail_log` has 215 lines of a real sm-mta in both forms of time stamps, picked from 1,800 sessions so that many of
-//! them lack their beginning or end; what they come to was looked through line by line. With `ENCR_MILTER_BLESS=1` the
+//! them lack their beginning or end; what they come to was looked through line by line. With `UPDATE_REFERENCES=1` the
 //! records beside them are written anew, to be looked through again.
 
 // Helpers of tests may stop at once, as tests may.
@@ -69,7 +69,7 @@ fn real_logs_come_to_what_they_say() {
     for (each, name) in [(false, "records.jsonl"), (true, "records-each.jsonl")] {
         let (records, tally) = joined([lines(&iso)], options(each));
         let written = records.concat() + &serde_json::to_string(&tally).unwrap() + "\n";
-        if std::env::var_os("ENCR_MILTER_BLESS").is_some() {
+        if std::env::var_os("UPDATE_REFERENCES").is_some() {
             fs::write(data(name), &written).unwrap();
         }
         let expected = fs::read_to_string(data(name)).unwrap();

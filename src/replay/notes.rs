@@ -71,7 +71,7 @@ impl Tally {
         note(
             log.refused_sessions,
             ["session", "sessions"],
-            "refused by sendmail's own TLS rules before MAIL; counts as a message that was let through",
+            "refused by sendmail's own TLS rules before MAIL; each counts as a message that was deferred or refused",
         );
         note(
             log.refused_otherwise,

@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 ///
 /// LOG is a decision file or sendmail's mail log, or both in one, plain or packed (gzip, xz, zstd); what it is, is told
 /// by its content. Several are read in the order of their first time stamps, so that rotated logs may be given as
-/// mail.log*. Messages in sendmail's log were judged by nobody: they count as let through by no rule, unless --against
-/// says by which policy they would have been judged.
+/// mail.log*. Messages in sendmail's log count as deferred or refused where its own TLS rules did so (those of the access
+/// map), and else as let through by no rule; unless --against says by which policy they would have been judged.
 ///
 /// What becomes of a message is one of: passed, exempt, no-rule (all three: let through, and nothing to see), unknown
 /// (let through; the log does not tell what would be needed to judge it), observed (it fails, and is let through),

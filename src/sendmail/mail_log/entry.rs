@@ -6,6 +6,7 @@
 
 use super::header::number;
 use super::queue_id::QueueId;
+use crate::policy::decide::Disposition;
 use std::borrow::Cow;
 
 /// `from=` is cut to so many bytes.
@@ -424,6 +425,15 @@ pub(super) fn is_about_tls(text: &[u8]) -> bool {
 pub(super) struct Told {
     pub(super) verify: Option<&'static str>,
     pub(super) bits: Option<u16>,
+}
+
+/// What a refusal was, by its code.
+pub(super) fn done(text: &[u8]) -> Option<Disposition> {
+    match text.first() {
+        Some(b'4') => Some(Disposition::Tempfail),
+        Some(b'5') => Some(Disposition::Reject),
+        _ => None,
+    }
 }
 
 /// Reads that from the words of `TLS_connection`.

@@ -5,6 +5,7 @@
 
 use super::entry::{TlsEntry, Told};
 use super::relay::{self, Client};
+use crate::policy::decide::Disposition;
 use crate::policy::facts::{Direction, bare_address, parse_bits, text};
 use crate::policy::record::Record;
 use jiff::Timestamp;
@@ -132,6 +133,8 @@ pub(super) struct Inbound<'r> {
     pub(super) sender: Option<&'r str>,
     pub(super) known: &'r Known,
     pub(super) auth: Option<&'r Auth>,
+    /// What sendmail's own TLS rules did.
+    pub(super) done: Option<Disposition>,
 }
 
 impl<'r> Inbound<'r> {
@@ -153,6 +156,7 @@ impl<'r> Inbound<'r> {
             recipient: recipient.map(|recipient| Cow::Borrowed(bare_address(recipient))),
             auth: self.auth.map(|auth| Cow::Borrowed(&*auth.who)),
             auth_ssf: self.auth.and_then(|auth| auth.ssf),
+            disposition: self.done,
             ..Record::default()
         };
         encryption(&mut record, self.known);
@@ -170,6 +174,8 @@ pub(super) struct Outbound<'r> {
     pub(super) server: Option<&'r [u8]>,
     pub(super) address: &'r [u8],
     pub(super) known: &'r Known,
+    /// What sendmail's own TLS rules did.
+    pub(super) done: Option<Disposition>,
 }
 
 impl<'r> Outbound<'r> {
@@ -183,6 +189,7 @@ impl<'r> Outbound<'r> {
             // Of a long one the end may be missing.
             server_addr: relay::address(self.address).map(|_| standard(self.address)),
             recipient: recipient.map(text),
+            disposition: self.done,
             ..Record::default()
         };
         encryption(&mut record, self.known);

@@ -95,7 +95,8 @@ impl Joiner {
             }
             (known, _) => known,
         };
-        let refusal = Refusal { at: place.at, relay: refused.relay.into(), known };
+        let done = entry::done(refused.text);
+        let refusal = Refusal { at: place.at, relay: refused.relay.into(), known, done };
         let Some(host) = self.hosts.get_mut(place.host as usize) else { return };
         host.undated.push(refusal);
         if host.clock.is_certain() || host.undated.len() >= MAX_UNDATED {
@@ -107,7 +108,7 @@ impl Joiner {
     pub(super) fn date(&mut self, host: u32, emit: &mut impl FnMut(&Record<'_>)) {
         let Some(host) = self.hosts.get_mut(host as usize) else { return };
         let refusals = std::mem::take(&mut host.undated);
-        for Refusal { at, relay, known } in refusals {
+        for Refusal { at, relay, known, done } in refusals {
             let inbound = Inbound {
                 at,
                 host: &host.name,
@@ -116,6 +117,7 @@ impl Joiner {
                 sender: None,
                 known: &known,
                 auth: None,
+                done,
             };
             self.tally.refused_sessions += u64::from(give(inbound, None, &mut self.tally.inbound, emit));
         }
@@ -148,6 +150,9 @@ impl Joiner {
         if message.known == Known::Nothing {
             message.known = known;
             message.auth = auth;
+        }
+        if about_tls {
+            message.done = entry::done(refused.text);
         }
         if about_tls && message.told == entry::Told::default() {
             message.told = entry::told(refused.text);
@@ -256,6 +261,7 @@ impl Joiner {
             sender: sender.as_deref().or(told.as_deref()),
             known: &known,
             auth: auth.as_deref(),
+            done: message.done,
         };
         if !self.options.recipients {
             give(inbound, None, &mut self.tally.inbound, emit);
@@ -393,6 +399,7 @@ fn inbound_of<'r>(host: &'r str, queue_id: &'r QueueId, message: &'r Message) ->
         sender: message.sender.as_deref(),
         known: &message.known,
         auth: message.auth.as_deref(),
+        done: message.done,
     }
 }
 

@@ -4,7 +4,7 @@ use super::entry::{self, Refused, Ruleset, TlsEntry, To};
 use super::facts::{Known, Outbound, Tls};
 use super::queue_id::QueueId;
 use super::relay;
-use super::state::SILENCE;
+use super::state::{Connection, SILENCE};
 use super::{Joiner, Place};
 use crate::policy::facts::{Direction, handshake_failure, says_tls, text};
 use crate::policy::record::Record;
@@ -67,19 +67,23 @@ impl Joiner {
         }
         deliveries.failed = false;
         let verify = text(refused.about);
-        let same = |one: &mut super::state::Connection| match &one.known {
+        let same = |one: &Connection| match &one.known {
             Known::Tls(tls) => tls.verify() == Some(&*verify),
             _ => false,
         };
-        if deliveries.find_mut(server).is_some_and(same) {
-            return;
-        }
+        let done = entry::done(refused.text);
+        let is_known = deliveries.find_mut(server).is_some_and(|one| same(one));
         let known = if says_tls(Direction::Outbound, &verify) {
             Known::Told { verify: Some(verify.into()), bits: bits.filter(|bits| *bits > 0) }
         } else {
             in_the_clear(&verify)
         };
-        deliveries.connect(server, known, false);
+        if !is_known {
+            deliveries.connect(server, known, false);
+        }
+        if let Some(connection) = deliveries.find_mut(server) {
+            connection.done = done;
+        }
     }
 
     /// Delivery was tried, or given up before it was.
@@ -136,7 +140,11 @@ impl Joiner {
             self.tally.servers_cut += 1;
         }
         let each = self.options.deliveries;
-        let first = self.process(place).deliveries().record(queue_id, to.relay);
+        let deliveries = self.process(place).deliveries();
+        // What was sent, our rules let through.
+        let refused = !to.dsn.starts_with(b"2.");
+        let done = deliveries.find(shown).and_then(|connection| connection.done).filter(|_| refused);
+        let first = deliveries.record(queue_id, to.relay);
         let Some(host) = self.hosts.get(place.host as usize) else { return };
         let outbound = Outbound {
             at: place.at,
@@ -145,6 +153,7 @@ impl Joiner {
             server: server.as_deref(),
             address,
             known: &known,
+            done,
         };
         let mut give = |recipient| {
             self.tally.outbound.add(&known);

@@ -7,6 +7,7 @@ use super::entry::Told;
 use super::facts::{Auth, Known, Tls};
 use super::queue_id::{IdStamp, QueueId};
 use super::relay;
+use crate::policy::decide::Disposition;
 use foldhash::fast::FixedState;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashSet;
@@ -82,6 +83,7 @@ pub(super) struct Refusal {
     pub(super) at: Timestamp,
     pub(super) relay: Box<[u8]>,
     pub(super) known: Known,
+    pub(super) done: Option<Disposition>,
 }
 
 /// What is known of a process.
@@ -155,6 +157,8 @@ pub(super) struct Connection {
     pub(super) known: Known,
     /// A handshake is over, and it was not yet said that the connection is ready.
     pub(super) fresh: bool,
+    /// What our own rules did with what was to be delivered over it.
+    pub(super) done: Option<Disposition>,
 }
 
 impl Deliveries {
@@ -178,7 +182,7 @@ impl Deliveries {
         if self.connections.len() >= MAX_CONNECTIONS {
             self.connections.remove(0);
         }
-        self.connections.push(Connection { server: server.into(), known, fresh });
+        self.connections.push(Connection { server: server.into(), known, fresh, done: None });
         self.older.retain(|one| *one != hash_of(server));
     }
 
@@ -211,6 +215,8 @@ pub(super) struct Message {
     pub(super) auth: Option<Arc<Auth>>,
     /// What a refusal told.
     pub(super) told: Told,
+    /// What sendmail's own TLS rules did with it.
+    pub(super) done: Option<Disposition>,
     /// sendmail refused it for another reason than TLS, before any milter saw it.
     pub(super) refused_otherwise: bool,
     /// Whether its `from=` has come; before that recipients are collected.

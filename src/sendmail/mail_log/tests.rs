@@ -3,6 +3,7 @@
 mod bounds;
 
 use super::*;
+use crate::policy::decide::Disposition;
 use crate::policy::facts::{Direction, TlsState};
 
 const AFTER: &str = "2026-12-31T00:00:00Z";
@@ -227,6 +228,26 @@ fn what_the_sender_is() {
     let forged = from("6AM200re000001", "<a@x>", 1, "ESMTP", MX)
         .replace("<1@x>", "<1, proto=ESMTPS, daemon=MTA, relay=evil [192.0.2.9]>");
     assert_eq!(short(&of(&format!("1: {forged}"))), ["mx.partner.example a@x clear"]);
+}
+
+#[test]
+fn what_sendmails_own_rules_did_is_told() {
+    let weak = "encryption too weak 128 less than 168";
+    let records = of(&[
+        format!("5: STARTTLS=server, relay={MX}, {WEAK}"),
+        format!("5: ruleset=tls_client, arg1=OK, arg2=STARTTLS, relay={MX}, reject=503 5.7.0 {weak}"),
+        format!("6: 6AM200re000006: ruleset=check_mail, arg1=<a@x>, relay={MX}, reject=454 4.7.0 encryption too weak 0 less than 168"),
+        format!("6: {}", from("6AM200re000006", "<a@x>", 0, "ESMTP", MX)),
+        format!("7: {}", from("6AM200re000007", "<a@x>", 1, "ESMTP", MX)),
+        format!("8: STARTTLS=client, relay=mx.y., {WEAK}"),
+        format!("8: ruleset=tls_server, arg1=OK, relay=mx.y, reject=454 4.7.0 {weak}"),
+        format!("8: {}", to("6AM200re000007", "<r@y>", "mx.y. [192.0.2.9]", "dsn=4.7.0, stat=Deferred: 454 4.7.0")),
+        format!("9: STARTTLS=client, relay=mx.y., {WEAK}"),
+        format!("9: {}", to("6AM200re000007", "<r@y>", "mx.y. [192.0.2.9]", SENT)),
+    ]
+    .join("\n"));
+    let done: Vec<_> = records.iter().map(|record| record.disposition.map(Disposition::as_str)).collect();
+    assert_eq!(done, [Some("reject"), Some("tempfail"), None, Some("tempfail"), None]);
 }
 
 #[test]
