@@ -11,7 +11,7 @@ pub mod standing;
 pub mod terminal;
 
 mod letter;
-mod next;
+pub mod next;
 mod outlook;
 mod strength;
 mod timeline;

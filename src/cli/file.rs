@@ -6,6 +6,7 @@
 
 use super::exit;
 use crate::diagnostics::Diagnostic;
+use crate::report::next::shell_word;
 use similar::TextDiff;
 use std::fs::{self, File, Metadata, Permissions, TryLockError};
 use std::io::{self, Read, Write};
@@ -177,9 +178,7 @@ pub(super) fn unified_diff(path: &Path, old: &[u8], new: &[u8]) -> Vec<u8> {
 
 /// A path as a shell takes it.
 pub(super) fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |c: char| c.is_alphanumeric() || matches!(c, '/' | '.' | '-' | '_' | '+' | ',' | '@' | '%');
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    shell_word(&path.display().to_string())
 }
 
 #[cfg(test)]

@@ -1,16 +1,15 @@
 //! `encr-milter promote`: a rule's demand, up to a harder mode, in the policy file itself, if the evidence allows it.
 
 use super::change::{Change, Options, Way, harder_mode, today};
-use super::file::quoted;
 use super::{colour, complain, exit};
 use crate::evidence::Store;
 use crate::evidence::ripeness::{self, Ripeness};
 use crate::policy::{Day, rule::Mode, step::Wish};
 use crate::policy_file::load::{Disk, load};
+use crate::report::next::shell_word;
 use crate::telemetry::log::with_causes;
 use serde::Serialize;
 use std::io::{self, Write};
-use std::path::Path;
 
 /// Make a rule harder, in the policy file itself, if the evidence allows it
 ///
@@ -104,7 +103,7 @@ fn check(arguments: &Arguments) -> io::Result<u8> {
         }
     };
     let command = |ripeness: &Ripeness| {
-        let rule = quoted(Path::new(&ripeness.rule));
+        let rule = shell_word(&ripeness.rule);
         ripeness.ripe.then(|| format!("encr-milter promote {rule} --to {}{}", ripeness.to, place.arguments()))
     };
     let mut out = io::stdout().lock();

@@ -76,9 +76,9 @@ pub(super) fn empty(origin: &Origin) -> Vec<String> {
     lines
 }
 
-/// A word as a shell takes it.
-fn shell_word(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+/// A word, or a path, as a shell takes it.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._-/+,@%".contains(c);
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
     }
@@ -91,9 +91,13 @@ mod tests {
 
     #[test]
     fn a_name_is_one_word_to_a_shell() {
-        for (name, word) in
-            [("partner-1.x", "partner-1.x"), ("two words", "'two words'"), ("it's", "'it'\\''s'"), ("", "''")]
-        {
+        for (name, word) in [
+            ("partner-1.x", "partner-1.x"),
+            ("two words", "'two words'"),
+            ("it's", "'it'\\''s'"),
+            ("", "''"),
+            ("/etc/a.b", "/etc/a.b"),
+        ] {
             assert_eq!(shell_word(name), word);
         }
     }

@@ -26,7 +26,8 @@ use std::path::{Path, PathBuf};
 pub(in super::super) struct Arguments {
     #[command(flatten)]
     pub(super) files: Files,
-    /// Exit with 1 where a message would newly have one of these fates: one that fares better now
+    /// Exit with 1 where a message would newly have one of these fates: one that fares better now. Each stands for itself:
+    /// name tempfail and reject for "deferred or worse"
     #[arg(long, value_name = "FATE", value_delimiter = ',')]
     pub(super) fail_on: Vec<FailOn>,
     /// Only what happened from then on: a date, or a time (2026-11-01, 2026-11-01T12:00, or RFC 3339)
