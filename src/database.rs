@@ -6,6 +6,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// What tells that a file is still the one that was opened.
 pub type Identity = (u64, u64);
@@ -24,9 +25,30 @@ pub fn beside(path: &Path) -> [PathBuf; 2] {
     })
 }
 
-/// Moves a damaged file away, for whoever wants to see what can be saved of it; gives its new name. It must be
-/// closed: SQLite deletes by name what it has beside a file.
-pub fn move_aside(path: &Path, now: jiff::Timestamp) -> io::Result<PathBuf> {
+/// How soon a file that is damaged again is moved aside again.
+const AGAIN: Duration = Duration::from_mins(10);
+
+/// Moves damaged files away, for whoever wants to see what can be saved of them; but a disk that damages one file after
+/// the other is not to be filled with them.
+#[derive(Debug, Default)]
+pub struct Aside {
+    moved: Option<Instant>,
+}
+
+impl Aside {
+    /// Moves a file, and gives its new name; nothing where that was done a moment ago, or cannot be. It must be closed:
+    /// SQLite deletes by name what it has beside a file.
+    pub fn take(&mut self, path: &Path) -> Option<PathBuf> {
+        if self.moved.is_some_and(|at| at.elapsed() < AGAIN) {
+            return None;
+        }
+        let aside = move_aside(path, jiff::Timestamp::now()).ok()?;
+        self.moved = Some(Instant::now());
+        Some(aside)
+    }
+}
+
+fn move_aside(path: &Path, now: jiff::Timestamp) -> io::Result<PathBuf> {
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".corrupt-{}", now.strftime("%Y%m%dT%H%M%SZ")));
     let aside = PathBuf::from(name);

@@ -7,7 +7,7 @@
 pub mod peers;
 
 use crate::policy::decide::{Decision, Disposition, Envelope, Verdict, disposition};
-use crate::policy::domain::{Normalised, registrable, split_address};
+use crate::policy::domain::{Normalised, split_address};
 use crate::policy::facts::{Direction, Facts, plain_address, told_address};
 use crate::policy::network::neighbourhood;
 use crate::policy::record::Record;
@@ -387,8 +387,8 @@ fn domain_of<'a>(facts: &'a Facts<'_>, envelope: Envelope<'_>, side: Option<Side
     {
         return Cow::Owned(domain.as_str().to_owned());
     }
-    if let Some(name) = facts.confirmed_name().and_then(Normalised::of) {
-        return Cow::Owned(registrable(name.as_str()).to_owned());
+    if let Some(domain) = facts.peer_domain() {
+        return Cow::Owned(domain);
     }
     if let Some(network) = facts.lookup_ip().and_then(neighbourhood) {
         return Cow::Owned(network.to_string());

@@ -59,10 +59,6 @@ fn mode_parser(modes: [Mode; 2]) -> impl TypedValueParser<Value = Mode> {
     PossibleValuesParser::new(modes.map(Mode::as_str)).try_map(move |text| named(text).ok_or("no mode"))
 }
 
-pub(super) fn today() -> Day {
-    Day::of_unix_seconds(jiff::Timestamp::now().as_second())
-}
-
 /// Up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Way {
@@ -72,6 +68,8 @@ pub(super) enum Way {
 
 /// A change that is asked for.
 pub(super) struct Change<'a> {
+    /// One day for all of it, should midnight pass meanwhile.
+    pub(super) today: Day,
     pub(super) way: Way,
     pub(super) rule: &'a str,
     pub(super) to: Mode,
@@ -192,7 +190,7 @@ impl Change<'_> {
                 return outcome.fail(exit::CONFIG, "the daemon's file is wrong: nothing is written");
             }
         };
-        let loaded = load(&found.request, &mut Disk, today());
+        let loaded = load(&found.request, &mut Disk, self.today);
         let Some(policy) = &loaded.policy else {
             (outcome.diagnostics, outcome.sources) = (loaded.diagnostics, loaded.sources);
             return outcome.fail(exit::CONFIG, "the policy is wrong as it is: nothing is written");
@@ -202,8 +200,8 @@ impl Change<'_> {
             return outcome.fail(exit::USAGE, unknown_rule(self.rule, policy));
         };
         let proposal = match self.way {
-            Way::Up => step::promote(rule, self.to, self.wish, today()),
-            Way::Down => step::demote(rule, self.to, self.wish, today()),
+            Way::Up => step::promote(rule, self.to, self.wish, self.today),
+            Way::Down => step::demote(rule, self.to, self.wish, self.today),
         };
         let Proposal { step, objections } = match proposal {
             Ok(proposal) => proposal,
@@ -229,7 +227,7 @@ impl Change<'_> {
             return outcome.objections.push(words.to_owned());
         };
         let asked = Store::open_read_only(evidence)
-            .and_then(|store| ripeness::of_step(&store, policy.gate(), rule, (from, self.to), today()));
+            .and_then(|store| ripeness::of_step(&store, policy.gate(), rule, (from, self.to), self.today));
         match asked {
             Ok(mut ripeness) => {
                 // What the policy has against the very step that is asked for has been said.
@@ -267,7 +265,7 @@ impl Change<'_> {
             Ok(text) => text,
             Err(error) => return outcome.fail(exit::DATA, format!("{}: {error}", path.display())),
         };
-        let after = load(request, &mut With { path: &path, text: &text }, today());
+        let after = load(request, &mut With { path: &path, text: &text }, self.today);
         let (Some(before), Some(new)) = (&loaded.policy, &after.policy) else {
             (outcome.diagnostics, outcome.sources) = (after.diagnostics, after.sources);
             return outcome.fail(exit::CONFIG, "the policy would be wrong then: nothing is written");

@@ -1,9 +1,8 @@
 //! `encr-milter check`: all that is wrong with a configuration.
 
-use super::{colour, exit};
+use super::{colour, exit, today};
 use crate::daemon_file;
 use crate::diagnostics::{DiagnosticRecord, Diagnostics, Sources};
-use crate::policy::Day;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use serde::Serialize;
 use std::io::{self, Write};
@@ -54,8 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     }
     let mut policy = None;
     if daemon_is_sound {
-        let today = Day::of_unix_seconds(jiff::Timestamp::now().as_second());
-        let mut loaded = load(&request, &mut Disk, today);
+        let mut loaded = load(&request, &mut Disk, today());
         policy = loaded.policy;
         let unasked = served.zip(policy.as_ref()).and_then(|(daemon, policy)| daemon.unasked(policy));
         if let Some(unasked) = unasked {

@@ -1,6 +1,7 @@
 //! `encr-milter demote`: a rule's demand, one or more modes down, in the policy file itself.
 
 use super::change::{Change, Options, Way, softer_mode};
+use super::today;
 use crate::policy::rule::Mode;
 use crate::policy::step::Wish;
 use std::io;
@@ -29,5 +30,5 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     let options = &arguments.options;
     let wish = Wish { percent: options.percent, max_delay: options.max_delay, from: None };
-    Change { way: Way::Down, rule: &arguments.rule, to: arguments.to, wish, options }.run()
+    Change { today: today(), way: Way::Down, rule: &arguments.rule, to: arguments.to, wish, options }.run()
 }

@@ -15,6 +15,7 @@ mod report;
 mod run;
 mod simulate;
 
+use crate::policy::Day;
 use clap::{Parser, Subcommand};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
@@ -103,6 +104,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(exit::IO)
         }
     }
+}
+
+/// The day it is, in UTC.
+fn today() -> Day {
+    Day::of_unix_seconds(jiff::Timestamp::now().as_second())
 }
 
 /// Says something on standard error, where there is somebody to read it.

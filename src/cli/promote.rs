@@ -1,7 +1,7 @@
 //! `encr-milter promote`: a rule's demand, up to a harder mode, in the policy file itself, if the evidence allows it.
 
-use super::change::{Change, Options, Way, harder_mode, today};
-use super::{colour, complain, exit};
+use super::change::{Change, Options, Way, harder_mode};
+use super::{colour, complain, exit, today};
 use crate::evidence::Store;
 use crate::evidence::ripeness::{self, Ripeness};
 use crate::policy::{Day, rule::Mode, step::Wish};
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     match (&arguments.rule, arguments.to) {
         (Some(rule), Some(to)) => {
             let wish = Wish { percent: options.percent, max_delay: options.max_delay, from: arguments.from };
-            Change { way: Way::Up, rule, to, wish, options }.run()
+            Change { today: today(), way: Way::Up, rule, to, wish, options }.run()
         }
         _ => check(arguments),
     }
@@ -84,7 +84,8 @@ fn check(arguments: &Arguments) -> io::Result<u8> {
             return Ok(exit::CONFIG);
         }
     };
-    let loaded = load(&found.request, &mut Disk, today());
+    let today = today();
+    let loaded = load(&found.request, &mut Disk, today);
     let Some(policy) = loaded.policy else {
         let shown = loaded.diagnostics.render(&loaded.sources, colour());
         io::stderr().lock().write_all(shown.as_bytes())?;
@@ -95,7 +96,7 @@ fn check(arguments: &Arguments) -> io::Result<u8> {
         return Ok(exit::USAGE);
     };
     let store = Store::open_read_only(&evidence);
-    let all = match store.and_then(|store| ripeness::of_all(&store, &policy, today())) {
+    let all = match store.and_then(|store| ripeness::of_all(&store, &policy, today)) {
         Ok(all) => all,
         Err(error) => {
             complain(&format!("cannot read the evidence: {}", with_causes(&error)));

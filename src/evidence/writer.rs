@@ -7,7 +7,7 @@
 
 use super::store::FILE_NAME;
 use super::{Observed, Rollup, Store, StoreError};
-use crate::database::{Identity, beside, identity, move_aside};
+use crate::database::{Aside, Identity, beside, identity};
 use crate::policy::{Day, Fingerprint, Policy};
 use std::error::Error;
 use std::fs;
@@ -32,8 +32,6 @@ const LOCKED: Duration = Duration::from_millis(100);
 const MOST_ROWS: usize = 100_000;
 /// How often it is said that something was lost.
 const SAY_LOSSES: Duration = Duration::from_secs(10);
-/// How soon a file that is damaged again is moved aside again.
-const MOVE_AGAIN: Duration = Duration::from_mins(10);
 /// How long it must have been today before what is too old for it is forgotten.
 const SETTLED: Duration = Duration::from_hours(1);
 /// How long `close` tries to write.
@@ -190,7 +188,7 @@ struct Worker {
     /// Today, and since when it is.
     day: Option<(Day, Instant)>,
     pruned: Option<Day>,
-    moved_at: Option<Instant>,
+    aside: Aside,
     /// What was said of a failure that lasts.
     failing: Option<String>,
     /// Losses of which it was said, and when.
@@ -215,7 +213,7 @@ impl Worker {
             stood: None,
             day: None,
             pruned: None,
-            moved_at: None,
+            aside: Aside::default(),
             failing: None,
             said: (0, 0),
             said_at: None,
@@ -344,12 +342,7 @@ impl Worker {
     /// Moves a damaged file away, for whoever wants to see what can be saved of it. Whether that was done.
     fn move_aside(&mut self, error: &StoreError) -> bool {
         self.file = None;
-        // A disk that damages one file after the other is not to be filled with them.
-        if self.moved_at.is_some_and(|at| at.elapsed() < MOVE_AGAIN) {
-            return false;
-        }
-        let Ok(aside) = move_aside(&self.path, jiff::Timestamp::now()) else { return false };
-        self.moved_at = Some(Instant::now());
+        let Some(aside) = self.aside.take(&self.path) else { return false };
         self.state.failures.fetch_add(1, Ordering::Relaxed);
         tracing::error!(
             error = error as &dyn Error, moved_to = %aside.display(),

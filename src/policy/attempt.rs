@@ -4,7 +4,6 @@
 //! messages cannot be told apart they are one, for then the later is accepted sooner, not later.
 
 use super::decide::Envelope;
-use super::domain;
 use super::facts::{Direction, Facts, told_address};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
@@ -21,10 +20,8 @@ impl Attempt {
         let address = |address| told_address(facts.direction, address);
         let parts = match facts.direction {
             Direction::Inbound => {
-                let name = facts.confirmed_name().and_then(domain::Normalised::of);
-                let domain = name.as_ref().map(|name| domain::registrable(name.as_str()).to_owned());
                 let recipient = envelope.recipient.map(address).unwrap_or_default();
-                ["in", envelope.sender.map(address)?, recipient, &domain.unwrap_or_default()]
+                ["in", envelope.sender.map(address)?, recipient, &facts.peer_domain().unwrap_or_default()]
                     .map(str::to_owned)
             }
             Direction::Outbound => ["out", facts.queue_id.as_deref()?, "", ""].map(str::to_owned),

@@ -6,6 +6,7 @@
 //! or has not. Promises: nothing that an MTA or a client can write makes this fail; what makes no sense is
 //! taken as not told, for a misconfiguration must never become an outage.
 
+use super::domain;
 use super::network::parse_address;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -213,6 +214,12 @@ impl<'a> Facts<'a> {
     pub fn confirmed_name(&self) -> Option<&str> {
         let confirmed = self.direction == Direction::Outbound || self.peer_resolve.as_deref() == Some("OK");
         self.peer_name.as_deref().filter(|name| confirmed && !name.starts_with('['))
+    }
+
+    /// The part of the peer's name that somebody registered, if the name may be believed.
+    pub fn peer_domain(&self) -> Option<String> {
+        let name = self.confirmed_name().and_then(domain::Normalised::of)?;
+        Some(domain::registrable(name.as_str()).to_owned())
     }
 
     /// The peer's address to look up: sendmail tells `0` of a client on its standard input (`-bs`), which

@@ -6,7 +6,7 @@
 //! it is gone or damaged, made anew with all that is known. It is bounded as the table is.
 
 use super::{LONGEST, MOST, Table, Waited};
-use crate::database::{Identity, identity, move_aside};
+use crate::database::{Aside, Identity, identity};
 use crate::policy::attempt::Attempt;
 use crate::policy::rule::Delay;
 use rusqlite::{Connection, ErrorCode};
@@ -27,8 +27,6 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// New messages that may wait to be written.
 const QUEUE: usize = 16_384;
 
-/// How soon a file that is damaged again is moved aside again: a disk that damages each is not to be filled with them.
-const MOVE_AGAIN: Duration = Duration::from_mins(10);
 /// How often what is too old to matter is taken out of the file.
 const FORGET: Duration = Duration::from_hours(24);
 
@@ -103,7 +101,7 @@ impl Keeper {
     pub fn start(state: &Path, now: jiff::Timestamp) -> io::Result<Self> {
         let (new, received) = sync_channel(QUEUE);
         let mut table = Table::new(MOST);
-        let mut file = File { path: state.join(NAME), open: None, forgot: None, moved: None };
+        let mut file = File { path: state.join(NAME), open: None, forgot: None, aside: Aside::default() };
         let lost = file.restore(&mut table, now);
         let waiting = Waiting(Arc::new(Shared {
             table: Mutex::new(table),
@@ -214,8 +212,7 @@ struct File {
     open: Option<(Connection, Option<Identity>)>,
     /// When what is too old was last taken out.
     forgot: Option<Instant>,
-    /// When one was last moved aside.
-    moved: Option<Instant>,
+    aside: Aside,
 }
 
 impl File {
@@ -255,11 +252,7 @@ impl File {
     /// Moves a damaged file away. Whether that was done.
     fn move_aside(&mut self, error: &rusqlite::Error) -> bool {
         self.open = None;
-        if self.moved.is_some_and(|at| at.elapsed() < MOVE_AGAIN) {
-            return false;
-        }
-        let Ok(aside) = move_aside(&self.path, jiff::Timestamp::now()) else { return false };
-        self.moved = Some(Instant::now());
+        let Some(aside) = self.aside.take(&self.path) else { return false };
         tracing::error!(
             file = %self.path.display(), %error, moved_to = %aside.display(),
             "the file of how long messages have been deferred is damaged: it is moved aside, and a new one is begun"

@@ -5,7 +5,7 @@
 //! Must not: know what the lines mean (see [`crate::sendmail::export`]).
 
 use super::super::file::{Seen, quoted, unified_diff};
-use super::super::{colour, complain, exit};
+use super::super::{colour, complain, exit, today};
 use crate::diagnostics::{Diagnostic, DiagnosticRecord, Diagnostics, FileId, Place, Sources};
 use crate::policy::{Day, rule};
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
@@ -120,8 +120,7 @@ struct LineRecord<'a> {
 }
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
-    let today = Day::of_unix_seconds(jiff::Timestamp::now().as_second());
-    let outcome = work(arguments, today);
+    let outcome = work(arguments, today());
     if arguments.json {
         report(arguments, &outcome)?;
     } else {
