@@ -20,6 +20,7 @@ mod rulesets;
 mod samples;
 mod selftest;
 mod storm;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -71,6 +72,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
     of_rust.push(("report-page".to_owned(), Box::new(report::pages)));
+    of_rust.push(("max-delay".to_owned(), Box::new(waiting::max_delay)));
     of_rust.push(("promotion".to_owned(), Box::new(promotion::promotion)));
     of_rust.push(("evidence-full-disk".to_owned(), Box::new(evidence::full_disk)));
     of_rust.push(("access-map-live".to_owned(), Box::new(access_live::same_outcomes)));
