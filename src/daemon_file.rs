@@ -3,13 +3,15 @@
 //! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
 //! from the folder of the file; a mistake is told as in a policy.
 
+mod log;
+
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
 use crate::evidence::writer::Settings as Evidence;
 use crate::listener::{Address, Ownership};
 use crate::policy::Policy;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
-use crate::telemetry::log::{Format, LEVELS, with_causes};
+use crate::telemetry::log::{Format, with_causes};
 use crate::telemetry::sink::Target;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -218,7 +220,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         policy(&mut walk, &fields, folder, &mut daemon);
     }
     if let Some(fields) = section(&mut walk, "log", LOG) {
-        log(&mut walk, &fields, folder, &mut daemon);
+        log::read(&mut walk, &fields, folder, &mut daemon);
     }
     if let Some(fields) = section(&mut walk, "state", STATE)
         && let Some(dir) = string(&mut walk, &fields, "dir")
@@ -335,60 +337,6 @@ fn policy(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, folder: &Path, daemon: &
     }
 }
 
-fn log(walk: &mut Walk<'_>, fields: &Fields<'_, '_>, folder: &Path, daemon: &mut DaemonFile) {
-    let names = LEVELS.map(|(name, _)| name);
-    if let Some(level) = string(walk, fields, "level") {
-        match LEVELS.iter().find(|(name, _)| *name == level.value) {
-            Some((_, found)) => daemon.level = *found,
-            None => choice(walk, &level, "level", &names),
-        }
-    }
-    if let Some(format) = string(walk, fields, "format") {
-        match format.value.as_str() {
-            "text" => daemon.format = Format::Text,
-            "json" => daemon.format = Format::Json,
-            _ => choice(walk, &format, "format", &["text", "json"]),
-        }
-    }
-    if let Some(output) = string(walk, fields, "output") {
-        daemon.output = match output.value.as_str() {
-            "stderr" => Target::Stderr,
-            "journald" | "syslog" => {
-                walk.tell(
-                    Diagnostic::warning(
-                        "not-served",
-                        format!(
-                            "output `{}` is not served by this version: the log goes to stderr",
-                            output.value
-                        ),
-                    )
-                    .at(output.place)
-                    .hint("under systemd, what goes to stderr is in the journal"),
-                );
-                Target::Stderr
-            }
-            path if path.contains('/') => Target::File(folder.join(path)),
-            _ => {
-                choice(walk, &output, "output", &["stderr", "journald", "syslog", "/path/to/a/file"]);
-                Target::Stderr
-            }
-        };
-    }
-    if let Some(path) = string(walk, fields, "decisions") {
-        let decisions = folder.join(&path.value);
-        if daemon.policy.patterns.contains(&decisions) {
-            walk.tell(
-                Diagnostic::error(
-                    "bad-decisions",
-                    "`decisions` is a file of the policy: it would be written to",
-                )
-                .at(path.place),
-            );
-        }
-        daemon.decisions = Some(decisions);
-    }
-}
-
 /// Nothing where it is switched off; what else is said of it is checked all the same.
 fn evidence(walk: &mut Walk<'_>, fields: &Fields<'_, '_>) -> Option<Evidence> {
     let mut evidence = Evidence::default();
@@ -420,82 +368,4 @@ fn choice(walk: &mut Walk<'_>, found: &Located<String>, name: &str, known: &[&st
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(text: &str) -> (DaemonFile, Vec<&'static str>) {
-        let mut diagnostics = Diagnostics::default();
-        let mut sources = Sources::default();
-        let file = sources.add("d.toml".into(), text.into());
-        let daemon = parse(text, file, Path::new("/etc/x"), &mut diagnostics);
-        (daemon, diagnostics.iter().map(|diagnostic| diagnostic.code).collect())
-    }
-
-    #[test]
-    fn every_setting_is_read() {
-        let (daemon, codes) = of(r#"
-            version = 1
-            [milter]
-            listen = ["unix:/run/m.sock", "inet:8891@127.0.0.1"]
-            max-connections = 7
-            socket-user = "root"
-            socket-group = "root"
-            socket-mode = "0600"
-            idle-timeout = 60
-            drain-timeout = 5
-            [policy]
-            files = ["a.toml", "/b/*.toml"]
-            max-size = 1000
-            [log]
-            level = "debug"
-            format = "json"
-            output = "log/encr-milter.log"
-            decisions = "/var/log/d.jsonl"
-            [state]
-            dir = "state"
-            [evidence]
-            keep-days = 30
-            max-peers = 100
-        "#);
-        assert_eq!(codes, [] as [&str; 0]);
-        assert_eq!(daemon.milter.listen.len(), 2);
-        assert_eq!((daemon.milter.max_connections, daemon.milter.ownership.mode), (7, 0o600));
-        assert_eq!((daemon.milter.idle.as_secs(), daemon.drain.as_secs()), (60, 5));
-        assert_eq!(daemon.policy.patterns, [Path::new("/etc/x/a.toml"), Path::new("/b/*.toml")]);
-        assert_eq!((daemon.level, daemon.format), (Level::DEBUG, Format::Json));
-        assert_eq!(daemon.output, Target::File("/etc/x/log/encr-milter.log".into()));
-        assert_eq!(daemon.state, Path::new("/etc/x/state"));
-        assert_eq!(daemon.evidence, Some(Evidence { keep_days: 30, max_peers: 100 }));
-        let (off, codes) = of("version = 1\n[evidence]\nenabled = false\n");
-        assert_eq!((off.evidence, codes.len()), (None, 0));
-    }
-
-    #[test]
-    fn mistakes_are_told_all_at_once() {
-        let (_, codes) = of(
-            "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\nsocket-user = \"no-such-user-here\"\nidle-timeout = 0\n[log]\nlevel = \"inf\"\nformat = \"xml\"\noutput = \"sdterr\"\n[policy]\nfiles = []\n[evidence]\nenabled = 1\nkeep-days = 0\nmax-peers = \"many\"\nkeep = 1\n[http]\nlisten = \"127.0.0.1:9354\"\n",
-        );
-        assert_eq!(
-            codes,
-            [
-                "unknown-field",
-                "bad-listen",
-                "duplicate-listen",
-                "bad-mode",
-                "out-of-range",
-                "unknown-name",
-                "no-policy",
-                "unknown-value",
-                "unknown-value",
-                "unknown-value",
-                "unknown-field",
-                "out-of-range",
-                "wrong-type",
-                "wrong-type",
-                "not-served"
-            ]
-        );
-        assert_eq!(of("").1, ["missing-version"]);
-        assert_eq!(of("version = 1\n[milter]\nlisten = []\n").1, ["no-listen"]);
-    }
-}
+mod tests;

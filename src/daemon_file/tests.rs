@@ -1,0 +1,79 @@
+//! What a daemon's file says, and what is told of a wrong one.
+
+use super::*;
+
+fn of(text: &str) -> (DaemonFile, Vec<&'static str>) {
+    let mut diagnostics = Diagnostics::default();
+    let mut sources = Sources::default();
+    let file = sources.add("d.toml".into(), text.into());
+    let daemon = parse(text, file, Path::new("/etc/x"), &mut diagnostics);
+    (daemon, diagnostics.iter().map(|diagnostic| diagnostic.code).collect())
+}
+
+#[test]
+fn every_setting_is_read() {
+    let (daemon, codes) = of(r#"
+        version = 1
+        [milter]
+        listen = ["unix:/run/m.sock", "inet:8891@127.0.0.1"]
+        max-connections = 7
+        socket-user = "root"
+        socket-group = "root"
+        socket-mode = "0600"
+        idle-timeout = 60
+        drain-timeout = 5
+        [policy]
+        files = ["a.toml", "/b/*.toml"]
+        max-size = 1000
+        [log]
+        level = "debug"
+        format = "json"
+        output = "log/encr-milter.log"
+        decisions = "/var/log/d.jsonl"
+        [state]
+        dir = "state"
+        [evidence]
+        keep-days = 30
+        max-peers = 100
+    "#);
+    assert_eq!(codes, [] as [&str; 0]);
+    assert_eq!(daemon.milter.listen.len(), 2);
+    assert_eq!((daemon.milter.max_connections, daemon.milter.ownership.mode), (7, 0o600));
+    assert_eq!((daemon.milter.idle.as_secs(), daemon.drain.as_secs()), (60, 5));
+    assert_eq!(daemon.policy.patterns, [Path::new("/etc/x/a.toml"), Path::new("/b/*.toml")]);
+    assert_eq!((daemon.level, daemon.format), (Level::DEBUG, Format::Json));
+    assert_eq!(daemon.output, Target::File("/etc/x/log/encr-milter.log".into()));
+    assert_eq!(daemon.state, Path::new("/etc/x/state"));
+    assert_eq!(daemon.evidence, Some(Evidence { keep_days: 30, max_peers: 100 }));
+    let (off, codes) = of("version = 1\n[evidence]\nenabled = false\n");
+    assert_eq!((off.evidence, codes.len()), (None, 0));
+}
+
+#[test]
+fn mistakes_are_told_all_at_once() {
+    let (_, codes) = of(
+        "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\nsocket-user = \"no-such-user-here\"\nidle-timeout = 0\n[log]\nlevel = \"inf\"\nformat = \"xml\"\noutput = \"sdterr\"\n[policy]\nfiles = []\n[evidence]\nenabled = 1\nkeep-days = 0\nmax-peers = \"many\"\nkeep = 1\n[http]\nlisten = \"127.0.0.1:9354\"\n",
+    );
+    assert_eq!(
+        codes,
+        [
+            "unknown-field",
+            "bad-listen",
+            "duplicate-listen",
+            "bad-mode",
+            "out-of-range",
+            "unknown-name",
+            "no-policy",
+            "unknown-value",
+            "unknown-value",
+            "unknown-value",
+            "unknown-field",
+            "out-of-range",
+            "wrong-type",
+            "wrong-type",
+            "not-served"
+        ]
+    );
+    assert_eq!(of("").1, ["missing-version"]);
+    assert_eq!(of("version = 1\n[milter]\nlisten = []\n").1, ["no-listen"]);
+}
