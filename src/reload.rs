@@ -19,8 +19,7 @@ use crate::policy::{Day, Policy};
 use crate::policy_file::diff::diff;
 use crate::policy_file::load::{Disk, Loaded, load};
 use crate::snapshot::SnapshotCell;
-use crate::telemetry::decisions::Decisions;
-use crate::telemetry::log::LevelControl;
+use crate::telemetry::log::Switch;
 use settle::{Change, Settle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -153,14 +152,12 @@ pub struct Reloader {
 pub struct Targets {
     /// The policy in force.
     pub snapshots: Arc<SnapshotCell>,
-    /// The log's level.
-    pub level: LevelControl,
-    /// Whether decisions are in the log depends on it.
-    pub decisions: Arc<Decisions>,
+    /// The log and the decisions.
+    pub log: Switch,
 }
 
 impl Reloader {
-    /// Starts watching. `config` is the daemon's own file, whose log level can change.
+    /// Starts watching. `config` is the daemon's own file, whose [log] can change.
     pub fn start(
         config: PathBuf,
         daemon: DaemonFile,
@@ -346,16 +343,14 @@ impl Worker {
             tracing::error!("the daemon's file is broken: its settings stay as they are");
             return;
         };
-        if new.level != self.daemon.level {
-            self.targets.level.set(new.level);
-            self.targets.decisions.set_in_log(new.level >= tracing::Level::INFO);
-            self.daemon.level = new.level;
-            tracing::info!(level = %new.level, "the log's level has changed");
+        if new.log != self.daemon.log {
+            self.targets.log.switch(&self.daemon.log, &new.log);
+            self.daemon.log.clone_from(&new.log);
         }
         if new != self.daemon {
             tracing::warn!(
                 file = %self.config_path.display(),
-                "settings other than log.level have changed: they are taken at the next start"
+                "settings other than those of [log] have changed: they are taken at the next start"
             );
         }
     }

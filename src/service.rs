@@ -21,7 +21,7 @@ use crate::policy::rule::Delay;
 use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::decisions::Decisions;
-use crate::telemetry::log;
+use crate::telemetry::log::with_causes;
 use crate::telemetry::sink::Sink;
 use crate::waiting::keeper::{Keeper, Waiting};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -84,19 +84,19 @@ impl Environment for Answering {
 /// first, once there is a log to say them in.
 pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(), StartError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
-    let outputs = Outputs::open(daemon)?;
+    let outputs = Outputs::open(&daemon.log)?;
     for notice in notices {
         tracing::warn!("{notice}");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
     raise_descriptor_limit(daemon.max_connections());
     let result = start_and_serve(config, daemon, &outputs);
-    let outputs = outputs.close_decisions();
+    let log = outputs.close_decisions();
     match &result {
         Ok(()) => tracing::info!("stopped"),
-        Err(error) => tracing::error!("not started: {}", log::with_causes(error)),
+        Err(error) => tracing::error!("not started: {}", with_causes(error)),
     }
-    outputs.close();
+    log.close();
     result
 }
 
@@ -114,11 +114,7 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
     };
     let (policy, origin) = reload::begin(daemon)?;
     let snapshots = Arc::new(SnapshotCell::new(policy));
-    let targets = Targets {
-        snapshots: Arc::clone(&snapshots),
-        level: outputs.level.clone(),
-        decisions: Arc::clone(&outputs.decisions),
-    };
+    let targets = Targets { snapshots: Arc::clone(&snapshots), log: outputs.switch() };
     let keeper = Keeper::start(&daemon.state, jiff::Timestamp::now())
         .map_err(|error| StartError::Set("the thread that keeps waits", error))?;
     let in_force = Arc::clone(&snapshots);
@@ -273,8 +269,7 @@ async fn look_for_losses(log: Sink, decisions: Arc<Decisions>, waiting: Waiting)
     let mut look = tokio::time::interval(LOOK_FOR_LOSSES);
     loop {
         look.tick().await;
-        // Nothing to write; but the writer looks for losses whenever it is woken.
-        log.line(Vec::new());
+        log.look();
         let unknown = decisions.unknown();
         if unknown != unknown_before {
             tracing::warn!(
