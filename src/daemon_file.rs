@@ -3,6 +3,7 @@
 //! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
 //! from the folder of the file; a mistake is told as in a policy.
 
+mod http;
 mod log;
 
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
@@ -13,6 +14,7 @@ use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
 use crate::telemetry::log::{Format, with_causes};
 use crate::telemetry::sink::Target;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeTable;
@@ -46,6 +48,7 @@ const OUTBOUND: &[&str] =
     &["listen", "max-connections", "socket-user", "socket-group", "socket-mode", "idle-timeout"];
 const POLICY: &[&str] = &["files", "max-size"];
 const LOG: &[&str] = &["level", "format", "output", "decisions"];
+const HTTP: &[&str] = &["listen"];
 const STATE: &[&str] = &["dir"];
 const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
 
@@ -68,6 +71,8 @@ pub struct DaemonFile {
     pub output: Target,
     /// Where decisions are written as JSON Lines.
     pub decisions: Option<PathBuf>,
+    /// Where metrics and the state of health are asked for; nowhere unless told to.
+    pub http: Vec<SocketAddr>,
     /// Where the last good policy is kept, and evidence.
     pub state: PathBuf,
     /// Whether and how evidence is kept.
@@ -184,6 +189,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         format: Format::Text,
         output: Target::Stderr,
         decisions: None,
+        http: Vec::new(),
         state: DEFAULT_STATE.into(),
         evidence: Some(Evidence::default()),
     };
@@ -230,11 +236,8 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
     if let Some(fields) = section(&mut walk, "evidence", EVIDENCE) {
         daemon.evidence = evidence(&mut walk, &fields);
     }
-    if let Some(fields) = section(&mut walk, "http", &["listen"]) {
-        walk.tell(
-            Diagnostic::warning("not-served", "[http] is not served by this version: it is ignored")
-                .at(fields.place),
-        );
+    if let Some(fields) = section(&mut walk, "http", HTTP) {
+        http::read(&mut walk, &fields, &mut daemon);
     }
     daemon
 }

@@ -47,6 +47,12 @@ impl Outputs {
         Ok(Self { log, decisions_file, decisions, level })
     }
 
+    /// The ways to them, by name.
+    pub(super) fn sinks(&self) -> Vec<(&'static str, Sink)> {
+        let file = self.decisions_file.iter().map(|writer| ("decisions", writer.sink().clone()));
+        [("log", self.log.sink().clone())].into_iter().chain(file).collect()
+    }
+
     pub(super) fn reopen(&self) {
         self.log.sink().reopen();
         if let Some(file) = &self.decisions_file {

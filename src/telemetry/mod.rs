@@ -5,4 +5,5 @@
 
 pub mod decisions;
 pub mod log;
+pub mod metrics;
 pub mod sink;
