@@ -3,6 +3,7 @@
 //! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
 //! from the folder of the file; a mistake is told as in a policy.
 
+mod http;
 mod log;
 
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
@@ -12,6 +13,7 @@ use crate::policy::Policy;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
 use crate::telemetry::log::{Settings, with_causes};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeTable;
@@ -45,6 +47,7 @@ const OUTBOUND: &[&str] =
 const POLICY: &[&str] = &["files", "max-size"];
 const LOG: &[&str] =
     &["level", "format", "output", "decisions", "syslog-server", "syslog-facility", "syslog-max-size"];
+const HTTP: &[&str] = &["listen"];
 const STATE: &[&str] = &["dir"];
 const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
 
@@ -61,6 +64,8 @@ pub struct DaemonFile {
     pub policy: PolicyFiles,
     /// The log, and the file of decisions.
     pub log: Settings,
+    /// Where metrics and the state of health are asked for; nowhere unless told to.
+    pub http: Vec<SocketAddr>,
     /// Where the last good policy is kept, and evidence.
     pub state: PathBuf,
     /// Whether and how evidence is kept.
@@ -174,6 +179,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         drain: DEFAULT_DRAIN,
         policy: PolicyFiles { patterns: vec![folder.join("policy.toml")], max_size: DEFAULT_MAX_SIZE },
         log: Settings::default(),
+        http: Vec::new(),
         state: DEFAULT_STATE.into(),
         evidence: Some(Evidence::default()),
     };
@@ -220,11 +226,8 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
     if let Some(fields) = section(&mut walk, "evidence", EVIDENCE) {
         daemon.evidence = evidence(&mut walk, &fields);
     }
-    if let Some(fields) = section(&mut walk, "http", &["listen"]) {
-        walk.tell(
-            Diagnostic::warning("not-served", "[http] is not served by this version: it is ignored")
-                .at(fields.place),
-        );
+    if let Some(fields) = section(&mut walk, "http", HTTP) {
+        http::read(&mut walk, &fields, &mut daemon);
     }
     daemon
 }

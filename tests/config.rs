@@ -53,7 +53,7 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     let all = uncommented(&text, |_| true);
     // Sockets of both kinds have the first.
     for (setting, count) in [
-        ("listen", 2),
+        ("listen", 3),
         ("max-connections", 2),
         ("socket-user", 2),
         ("socket-group", 2),
@@ -94,6 +94,9 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     // Mail that leaves is asked about where it is told to be: the sample shows where that might be.
     assert!(!all.outbound.listen.is_empty() && short.outbound.listen.is_empty());
     all.outbound.listen.clear();
+    // And so is where metrics might be asked for.
+    assert!(!all.http.is_empty() && short.http.is_empty());
+    all.http.clear();
     assert_eq!(all, short);
 }
 

@@ -55,7 +55,7 @@ fn every_setting_is_read() {
 #[test]
 fn mistakes_are_told_all_at_once() {
     let (_, codes) = of(
-        "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\nsocket-user = \"no-such-user-here\"\nidle-timeout = 0\n[log]\nlevel = \"inf\"\nformat = \"xml\"\noutput = \"sdterr\"\n[policy]\nfiles = []\n[evidence]\nenabled = 1\nkeep-days = 0\nmax-peers = \"many\"\nkeep = 1\n[http]\nlisten = \"127.0.0.1:9354\"\n",
+        "version = 1\nx = 1\n[milter]\nlisten = [\"inet:8891\", \"/a\", \"/a\"]\nsocket-mode = \"rw\"\nsocket-user = \"no-such-user-here\"\nidle-timeout = 0\n[log]\nlevel = \"inf\"\nformat = \"xml\"\noutput = \"sdterr\"\n[policy]\nfiles = []\n[evidence]\nenabled = 1\nkeep-days = 0\nmax-peers = \"many\"\nkeep = 1\n[http]\nlisten = \"9354\"\n",
     );
     assert_eq!(
         codes,
@@ -74,7 +74,7 @@ fn mistakes_are_told_all_at_once() {
             "out-of-range",
             "wrong-type",
             "wrong-type",
-            "not-served"
+            "bad-listen"
         ]
     );
     assert_eq!(of("").1, ["missing-version"]);
@@ -98,4 +98,34 @@ fn the_log_goes_to_the_journal_or_to_syslog() {
     assert_eq!(of(wrong).1, ["bad-syslog-server", "unknown-value", "out-of-range", "unused-setting"]);
     let one_file = "version = 1\n[log]\noutput = \"/var/log/x.log\"\ndecisions = \"/var/log/x.log\"\n";
     assert_eq!(of(one_file).1, ["bad-decisions"]);
+}
+
+#[test]
+fn where_metrics_are_served() {
+    let http = |listen: &str| {
+        let milter =
+            "version = 1\n[milter]\nlisten = [\"inet:9000@localhost\", \"inet6:9000@::1\"]\n[http]\n";
+        let (daemon, codes) = of(&format!("{milter}{listen}\n"));
+        let addresses: Vec<_> = daemon.http.iter().map(ToString::to_string).collect();
+        (addresses.join(" "), codes.join(" "))
+    };
+    for (listen, addresses, codes) in [
+        ("listen = \"127.0.0.1:9354\"", "127.0.0.1:9354", ""),
+        ("listen = [\"127.0.0.1:9354\", \"[::1]:9354\"]", "127.0.0.1:9354 [::1]:9354", ""),
+        ("listen = [\"127.0.0.1:9354\", \"127.0.0.1:9354\"]", "127.0.0.1:9354", "duplicate-listen"),
+        ("listen = \"0.0.0.0:9354\"", "0.0.0.0:9354", "open-http"),
+        ("listen = \"[::]:9354\"", "[::]:9354", "open-http"),
+        ("listen = \"localhost:9354\"", "", "bad-listen"),
+        ("listen = \"127.0.0.1\"", "", "bad-listen"),
+        ("listen = \"127.0.0.1:0\"", "", "bad-listen"),
+        ("listen = \"inet:9354@127.0.0.1\"", "", "bad-listen"),
+        ("listen = \"127.0.0.1:9000\"", "", "duplicate-listen"),
+        ("listen = \"[::1]:9000\"", "", "duplicate-listen"),
+        ("listen = 9354", "", "wrong-type"),
+        ("listen = []", "", "no-listen"),
+        ("", "", "no-listen"),
+        ("port = 9354", "", "unknown-field no-listen"),
+    ] {
+        assert_eq!(http(listen), (addresses.to_owned(), codes.to_owned()), "{listen}");
+    }
 }

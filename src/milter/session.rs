@@ -9,7 +9,8 @@ use super::macros;
 use crate::environment::Environment;
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
-use crate::policy::facts::{self, Facts};
+use crate::policy::facts::{self, Direction, Facts};
+use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::reply::Reply;
 use crate::policy::{Day, Policy};
@@ -33,6 +34,8 @@ pub struct Session {
     /// What was told for the MAIL that comes next. Taken by it, so that nothing of it is left for another.
     macros: Option<Bytes>,
     transaction: Option<Transaction>,
+    /// What was negotiated by the last MAIL: STARTTLS may come between two.
+    negotiated: Option<Negotiated>,
 }
 
 /// From a MAIL that could not be settled to the end of its message.
@@ -68,7 +71,11 @@ impl Session {
         let policy = environment.policy();
         let macros = self.macros.take().unwrap_or_default();
         let mut transaction = Transaction { policy, macros, sender, refused: false, named_recipient: false };
-        match transaction.judge(environment, None) {
+        let (judged, negotiated) = transaction.judge(environment, None);
+        if self.negotiated.replace(negotiated) != Some(negotiated) {
+            environment.session(Direction::Inbound, negotiated);
+        }
+        match judged {
             Judged::Settled => Answer::Accept,
             Judged::Open(disposition) => {
                 transaction.refused = disposition != Disposition::Accept;
@@ -85,7 +92,7 @@ impl Session {
         self.forget_macros();
         let Some(transaction) = &mut self.transaction else { return Answer::Continue };
         transaction.named_recipient = true;
-        match transaction.judge(environment, Some(recipient)) {
+        match transaction.judge(environment, Some(recipient)).0 {
             Judged::Refused(reply) => Answer::Refuse(reply),
             Judged::Settled | Judged::Open(_) => Answer::Continue,
         }
@@ -110,7 +117,7 @@ enum Judged {
 
 impl Transaction {
     /// Decides on the message (no recipient) or a recipient, and records what is thereby settled.
-    fn judge(&self, environment: &impl Environment, recipient: Option<&[u8]>) -> Judged {
+    fn judge(&self, environment: &impl Environment, recipient: Option<&[u8]>) -> (Judged, Negotiated) {
         let for_all = recipient.is_none();
         self.decide(environment, recipient, |decision| {
             let accepted = decision.disposition == Disposition::Accept;
@@ -128,9 +135,10 @@ impl Transaction {
         environment: &impl Environment,
         recipient: Option<&[u8]>,
         is_settled: impl Fn(&Decision<'_>) -> bool,
-    ) -> Judged {
+    ) -> (Judged, Negotiated) {
         let told = macros::told(&self.macros);
         let facts = Facts::inbound(&told);
+        let negotiated = Negotiated::of(&facts);
         let sender = facts::text(&self.sender);
         let recipient = recipient.map(facts::text);
         let mut envelope =
@@ -144,10 +152,10 @@ impl Transaction {
             decision = decide(&self.policy, &facts, envelope, day);
         }
         if !is_settled(&decision) {
-            return Judged::Open(decision.disposition);
+            return (Judged::Open(decision.disposition), negotiated);
         }
         let record = Record::new(now, &facts, envelope, &decision, self.policy.fingerprint());
         environment.record(&facts, &decision, &record);
-        decision.reply.map_or(Judged::Settled, Judged::Refused)
+        (decision.reply.map_or(Judged::Settled, Judged::Refused), negotiated)
     }
 }

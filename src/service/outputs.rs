@@ -57,6 +57,11 @@ impl Outputs {
         }
     }
 
+    /// The ways to them, by name.
+    pub(super) fn sinks(&self) -> Vec<(&'static str, Sink)> {
+        vec![("log", self.log.sink().clone()), ("decisions", self.decisions_file.sink().clone())]
+    }
+
     pub(super) fn reopen(&self) {
         self.log.sink().reopen();
         self.decisions_file.sink().reopen();

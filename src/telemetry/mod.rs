@@ -7,4 +7,5 @@
 pub mod decisions;
 pub mod entry;
 pub mod log;
+pub mod metrics;
 pub mod sink;

@@ -14,7 +14,9 @@ pub(crate) mod daemon;
 pub(crate) mod data;
 pub(crate) mod evidence;
 pub(crate) mod html;
+pub(crate) mod http;
 pub(crate) mod in_process;
+pub(crate) mod metrics;
 pub(crate) mod mta;
 pub(crate) mod random;
 
