@@ -419,7 +419,7 @@ impl fmt::Display for Record<'_> {
         let mut field = |f: &mut fmt::Formatter<'_>, name: &str, value: &str| {
             write!(f, "{separator}{name}={}", Value(value))?;
             separator = ", ";
-            Ok(())
+            Ok::<(), fmt::Error>(())
         };
         let outbound = (self.direction == Direction::Outbound).then_some("outbound");
         let bits = self.cipher_bits.map(|bits| bits.to_string());
