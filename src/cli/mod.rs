@@ -9,6 +9,7 @@ mod explain;
 mod file;
 mod installation;
 mod policies;
+mod probe;
 mod promote;
 mod replaying;
 mod report;
@@ -33,6 +34,7 @@ pub(crate) mod exit {
     pub(crate) const CANT_CREATE: u8 = 73;
     pub(crate) const IO: u8 = 74;
     pub(crate) const TEMP_FAIL: u8 = 75;
+    pub(crate) const PROTOCOL: u8 = 76;
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -49,8 +51,8 @@ Begin:
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
 
 Exit codes are those of sysexits(3): 0 all is well, 1 a gate is shut, 64 wrong arguments, 65 bad input,
-66 no input, 69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed,
-75 try again, 78 a file of the configuration is wrong.";
+66 no input, 69 a socket is taken or nobody answers, 71 the system refused, 73 a file cannot be made, 74 output failed,
+75 try again, 76 a server breaks the protocol, 78 a file of the configuration is wrong.";
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
@@ -72,6 +74,7 @@ enum Command {
     Evidence(evidence::Arguments),
     Promote(promote::Arguments),
     Demote(demote::Arguments),
+    Probe(Box<probe::Arguments>),
 }
 
 /// Runs the command that the process was called with.
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Evidence(arguments) => evidence::run(&arguments),
         Command::Promote(arguments) => promote::run(&arguments),
         Command::Demote(arguments) => demote::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -19,6 +19,7 @@ pub(crate) mod in_process;
 pub(crate) mod metrics;
 pub(crate) mod mta;
 pub(crate) mod random;
+pub(crate) mod smtp_server;
 
 use encr_milter::policy::{Day, Policy};
 use encr_milter::policy_file::load::{Loaded, ReadError, Request, Store, load};
