@@ -142,6 +142,8 @@ pub struct Told<'a> {
     pub host: Option<&'a [u8]>,
     /// `i`
     pub queue_id: Option<&'a [u8]>,
+    /// `v`: which MTA it is; sendmail tells a version, others a name before it.
+    pub mta: Option<&'a [u8]>,
     /// `{client_name}`, `{server_name}`
     pub peer_name: Option<&'a [u8]>,
     /// `{client_addr}`, `{server_addr}`
