@@ -9,12 +9,8 @@
 //! and by cleanup(8) never. `{cert_subject}` and `{cert_issuer}` are common names, told only of a certificate
 //! that it has verified; there is no `{verify}` and no `{cn_subject}`. The queue id is not there yet at MAIL.
 
-use crate::policy::facts::{Facts, TlsState, Told};
+use crate::policy::facts::{Facts, TlsState, Told, UNVERIFIED};
 use std::borrow::Cow;
-
-/// What `{verify}` would say of a TLS session without a certificate that Postfix has verified: whether none was asked
-/// for, none came, or it came and was not trusted, Postfix does not tell. sendmail has no word for that.
-const UNVERIFIED: &str = "UNVERIFIED";
 
 /// Makes facts of what was told at MAIL. None where the message came by no SMTP session, and nothing is to be judged.
 pub fn facts<'a>(told: &Told<'a>) -> Option<Facts<'a>> {
@@ -50,7 +46,8 @@ fn certificate(facts: &mut Facts<'_>) {
     if tls.state != TlsState::Tls || tls.verify.is_some() {
         return;
     }
-    // No distinguished names, though macros of that name came: a rule on those cannot be answered.
+    // No distinguished names, though macros of that name came: a rule on those cannot be answered. Where none came,
+    // nobody says whether a certificate was asked for, was sent, or was not trusted.
     let (subject, _) = (tls.cert_subject.take(), tls.cert_issuer.take());
     tls.verify = Some(Cow::Borrowed(if subject.is_some() { "OK" } else { UNVERIFIED }));
     tls.cn_subject = tls.cn_subject.take().or(subject);

@@ -280,6 +280,10 @@ pub fn says_tls(direction: Direction, verify: &str) -> bool {
     }
 }
 
+/// Our own word in the place of `{verify}`, for a session of which is known that no certificate was verified, and not
+/// why. sendmail always knows.
+pub const UNVERIFIED: &str = "UNVERIFIED";
+
 /// What sendmail says of a handshake that failed, by the value of `{verify}`; it compares in any case.
 pub fn handshake_failure(verify: &str) -> Option<&'static str> {
     const WORDS: [(&str, &str); 4] = [
