@@ -1,4 +1,4 @@
-//! The rig: a private sm-mta, the daemon under test attached to it, SMTP clients and peers of every strength.
+//! The rig: a private sm-mta or Postfix, the daemon under test attached to it, SMTP clients and peers of every strength.
 //!
 //! Promises: nothing on the machine is touched. Everything runs in namespaces of its own (`namespace`), keeps its
 //! files in memory there, and ends with the program that made it. No mail leaves.
@@ -10,8 +10,10 @@ pub(crate) mod daemon;
 pub(crate) mod edit;
 pub(crate) mod listening;
 pub(crate) mod log;
+pub(crate) mod mta;
 pub(crate) mod namespace;
 pub(crate) mod peers;
+pub(crate) mod postfix;
 pub(crate) mod sender;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;

@@ -156,8 +156,12 @@ fn answer(
         CommandKind::DefMacros => {
             let mut payload = frame.buffer;
             // Some MTAs send it with nothing in it; then nothing was told.
-            if !payload.is_empty() && payload.split_to(1).as_ref() == b"M" {
-                session.macros_for_mail(payload);
+            if !payload.is_empty() {
+                match payload.split_to(1).as_ref() {
+                    b"M" => session.macros_for_mail(payload),
+                    b"R" => session.macros_for_rcpt(payload),
+                    _ => {}
+                }
             }
             Step::Silent
         }
