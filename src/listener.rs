@@ -6,6 +6,12 @@
 //! reads at once: sendmail writes a command in two pieces without TCP_NODELAY, and would wait 43 ms for a
 //! delayed ACK at each.
 
+mod gauge;
+mod passed;
+
+pub use gauge::Gauge;
+pub use passed::{Passed, PassedError};
+
 use nix::unistd::{Gid, Group, Uid, User};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::fmt;
@@ -163,7 +169,9 @@ pub enum BindError {
 pub struct Listener {
     address: Address,
     socket: ListenSocket,
-    _file: Option<SocketFile>,
+    /// Whether the service manager made it.
+    passed: bool,
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -182,12 +190,17 @@ impl Listener {
                 (ListenSocket::Unix(socket), Some(file))
             }
         };
-        Ok(Self { address: address.clone(), socket, _file: file })
+        Ok(Self { address: address.clone(), socket, passed: false, file })
     }
 
     /// Where it listens.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The file of a unix socket of ours.
+    pub fn place(&self) -> Option<Place> {
+        self.file.as_ref().map(|file| file.place.clone())
     }
 
     async fn accept(&self) -> io::Result<Stream> {
@@ -257,8 +270,8 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
         socket.listen(BACKLOG)?;
         let meta = std::fs::symlink_metadata(&beside)?;
         std::fs::rename(&beside, path)?;
-        let stays = ownership.stays;
-        Ok(SocketFile { path: path.to_path_buf(), device: meta.dev(), inode: meta.ino(), stays })
+        let place = Place { path: path.to_path_buf(), device: meta.dev(), inode: meta.ino() };
+        Ok(SocketFile { place, stays: ownership.stays })
     };
     let file = place().map_err(|error| {
         let _ = std::fs::remove_file(&beside);
@@ -305,22 +318,34 @@ fn group_id(name: &str) -> Result<Gid, BindError> {
     found.map(|group| group.gid).ok_or_else(|| BindError::NoSuchName("group", name.to_owned()))
 }
 
-/// The file of our socket, removed at the end if it is still ours and is not to stay.
-#[derive(Debug)]
-struct SocketFile {
+/// Where the file of a socket of ours lies, and which one it is.
+#[derive(Clone, Debug)]
+pub struct Place {
     path: PathBuf,
     device: u64,
     inode: u64,
+}
+
+impl Place {
+    /// Whether it is still there, and still ours.
+    pub fn is_ours(&self) -> bool {
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| meta.dev() == self.device && meta.ino() == self.inode)
+    }
+}
+
+/// The file of our socket, removed at the end if it is still ours and is not to stay.
+#[derive(Debug)]
+struct SocketFile {
+    place: Place,
     stays: bool,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|meta| meta.dev() == self.device && meta.ino() == self.inode);
-        if ours && !self.stays {
+        if !self.stays && self.place.is_ours() {
             // At the end of the process there is nobody to tell.
-            let _ = std::fs::remove_file(&self.path);
+            let _ = std::fs::remove_file(&self.place.path);
         }
     }
 }
@@ -396,6 +421,8 @@ pub struct Shared {
     setting: &'static str,
     /// Whether those beyond are closed at once. Else they wait for their turn.
     turns_away: bool,
+    gauge: Gauge,
+    closing: watch::Receiver<bool>,
     drain: watch::Receiver<bool>,
     /// Held by every connection; nobody sends. When all are gone, all connections have ended.
     alive: mpsc::Sender<()>,
@@ -404,16 +431,19 @@ pub struct Shared {
 /// The other end of [`Shared`]: begins the drain, and waits for its end.
 #[derive(Debug)]
 pub struct Drain {
+    close: watch::Sender<bool>,
     begin: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
 }
 
 /// Makes the two ends. `setting` is what the daemon's file calls the limit.
 pub fn shared(max_connections: usize, setting: &'static str) -> (Shared, Drain) {
+    let (close, closing) = watch::channel(false);
     let (begin, drain) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
-    let limit = limit_of(max_connections);
-    (Shared { limit, max_connections, setting, turns_away: false, drain, alive }, Drain { begin, ended })
+    let (limit, gauge) = (limit_of(max_connections), Gauge::new(max_connections));
+    let shared = Shared { limit, max_connections, setting, turns_away: false, gauge, closing, drain, alive };
+    (shared, Drain { close, begin, ended })
 }
 
 fn limit_of(max_connections: usize) -> Arc<Semaphore> {
@@ -424,13 +454,31 @@ impl Shared {
     /// For other listeners of the same service: with a limit of their own, and the same drain. Connections
     /// beyond the limit are closed at once, for who would wait without a time-out.
     pub fn beside(&self, max_connections: usize, setting: &'static str) -> Self {
-        Self { limit: limit_of(max_connections), max_connections, setting, turns_away: true, ..self.clone() }
+        let (limit, gauge) = (limit_of(max_connections), Gauge::new(max_connections));
+        Self { limit, max_connections, setting, turns_away: true, gauge, ..self.clone() }
+    }
+
+    /// Becomes true when nothing more is accepted.
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.clone()
+    }
+
+    /// How many connections there are.
+    pub fn gauge(&self) -> Gauge {
+        self.gauge.clone()
     }
 }
 
 impl Drain {
+    /// Tells every listener to accept no more. Connections go on.
+    pub fn close(&self) {
+        // As below.
+        let _ = self.close.send(true);
+    }
+
     /// Tells every listener to accept no more, and every connection to end when it can.
     pub fn begin(&self) {
+        self.close();
         // With nobody left to tell there is nothing to drain.
         let _ = self.begin.send(true);
     }
@@ -464,7 +512,7 @@ where
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = draining(&mut shared.drain) => return,
+            () = draining(&mut shared.closing) => return,
         };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -502,20 +550,22 @@ where
                     );
                 }
                 if shared.turns_away {
+                    shared.gauge.turned_away();
                     continue;
                 }
                 let acquired = tokio::select! {
                     permit = Arc::clone(&shared.limit).acquire_owned() => permit,
-                    () = draining(&mut shared.drain) => return,
+                    () = draining(&mut shared.closing) => return,
                 };
                 let Ok(permit) = acquired else { return };
                 permit
             }
         };
         let connection = serve_one(stream, shared.drain.clone());
-        let alive = shared.alive.clone();
+        let (alive, live) = (shared.alive.clone(), shared.gauge.opened());
         tokio::spawn(async move {
             connection.await;
+            drop(live);
             drop(permit);
             drop(alive);
         });

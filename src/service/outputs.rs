@@ -54,6 +54,12 @@ impl Outputs {
         }
     }
 
+    /// The ways to what is written, by its name.
+    pub(super) fn sinks(&self) -> Vec<(&'static str, Sink)> {
+        let file = self.decisions_file.as_ref().map(|file| ("decisions", file.sink().clone()));
+        [Some(("log", self.log.sink().clone())), file].into_iter().flatten().collect()
+    }
+
     /// Writes what is left of the decisions; what cannot be written is said while there is a log.
     pub(super) fn close_decisions(mut self) -> Self {
         let given_up = self.decisions_file.take().map_or(0, Writer::close);

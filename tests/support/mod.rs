@@ -15,6 +15,7 @@ pub(crate) mod data;
 pub(crate) mod evidence;
 pub(crate) mod html;
 pub(crate) mod in_process;
+pub(crate) mod manager;
 pub(crate) mod mta;
 pub(crate) mod random;
 
