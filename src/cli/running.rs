@@ -24,23 +24,19 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Finds the socket. What is wrong with the daemon's file is shown; whether that matters, the caller says.
+    /// Finds the socket.
     pub(super) fn find(&self) -> Found {
         let read = daemon_file::read(&self.config);
-        let is_sound = read.daemon.is_some();
-        if !is_sound {
-            // Warnings are `check`'s business.
-            let _ = write!(io::stderr().lock(), "{}", read.diagnostics.render(&read.sources, colour()));
-        }
-        Found { socket: self.socket.clone().or(read.control), is_sound }
+        let wrong = read.daemon.is_none().then(|| read.diagnostics.render(&read.sources, colour()));
+        Found { socket: self.socket.clone().or(read.control), wrong }
     }
 }
 
 /// What the daemon's file says.
 pub(super) struct Found {
     socket: Option<PathBuf>,
-    /// Whether a daemon would take the file.
-    pub(super) is_sound: bool,
+    /// What is wrong with it, drawn, where a daemon would not take it.
+    pub(super) wrong: Option<String>,
 }
 
 /// What was answered.
@@ -59,11 +55,17 @@ impl Found {
         within: Duration,
     ) -> Result<Answered<T>, u8> {
         let Some(socket) = &self.socket else {
-            complain(if self.is_sound {
-                "the daemon's file has no control socket ([control] enabled = false): there is nothing to ask on"
-            } else {
-                "the daemon's file does not tell where the daemon is asked: say --socket PATH"
-            });
+            match &self.wrong {
+                None => complain(
+                    "the daemon's file says `enabled = false` in [control]: there is nothing to ask on",
+                ),
+                Some(wrong) => {
+                    let _ = write!(io::stderr().lock(), "{wrong}");
+                    complain(
+                        "the daemon's file is wrong, and does not tell where the daemon is asked: say --socket PATH",
+                    );
+                }
+            }
             return Err(exit::CONFIG);
         };
         let body = ask(socket, method, path, within).map_err(|error| {

@@ -1,7 +1,7 @@
 //! `encr-milter status`: how the running daemon does.
 
-use super::exit;
 use super::running::{Answered, Running};
+use super::{complain, exit};
 use crate::control::{Connections, STATUS, State, Status};
 use crate::http::Method;
 use crate::reload::{Cause, Ending, Outcome};
@@ -29,6 +29,10 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         Ok(answered) => answered,
         Err(code) => return Ok(code),
     };
+    if found.wrong.is_some() {
+        let config = arguments.running.config.display();
+        complain(&format!("the daemon's file is wrong as it is now, see `encr-milter check -c {config}`"));
+    }
     let mut out = io::stdout().lock();
     if arguments.running.json {
         out.write_all(text.as_bytes())?;
