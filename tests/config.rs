@@ -51,7 +51,7 @@ fn the_samples_in_config_are_sound() {
 fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     let text = fs::read_to_string(source("config/encr-milter.toml")).unwrap();
     let all = uncommented(&text, |_| true);
-    // Sockets of both kinds have the first.
+    // Sockets of several kinds have the first.
     for (setting, count) in [
         ("listen", 3),
         ("max-connections", 2),
@@ -70,7 +70,7 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
         ("syslog-facility", 1),
         ("syslog-max-size", 1),
         ("dir", 1),
-        ("enabled", 1),
+        ("enabled", 2),
         ("keep-days", 1),
         ("max-peers", 1),
     ] {

@@ -11,10 +11,13 @@ mod installation;
 mod policies;
 mod probe;
 mod promote;
+mod reload;
 mod replaying;
 mod report;
 mod run;
+mod running;
 mod simulate;
+mod status;
 
 use crate::policy::Day;
 use clap::{Parser, Subcommand};
@@ -30,11 +33,13 @@ pub(crate) mod exit {
     pub(crate) const DATA: u8 = 65;
     pub(crate) const NO_INPUT: u8 = 66;
     pub(crate) const UNAVAILABLE: u8 = 69;
+    pub(crate) const SOFTWARE: u8 = 70;
     pub(crate) const OS: u8 = 71;
     pub(crate) const CANT_CREATE: u8 = 73;
     pub(crate) const IO: u8 = 74;
     pub(crate) const TEMP_FAIL: u8 = 75;
     pub(crate) const PROTOCOL: u8 = 76;
+    pub(crate) const NO_PERMISSION: u8 = 77;
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -49,10 +54,12 @@ Begin:
   encr-milter report /var/log/mail.log*              who encrypts how, and who would break?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
+  encr-milter status                                 how does it do?
 
 Exit codes are those of sysexits(3): 0 all is well, 1 a gate is shut, 64 wrong arguments, 65 bad input,
-66 no input, 69 a socket is taken or nobody answers, 71 the system refused, 73 a file cannot be made, 74 output failed,
-75 try again, 76 a server breaks the protocol, 78 a file of the configuration is wrong.";
+66 no input, 69 a socket is taken or nobody answers, 70 a fault of the program, 71 the system refused, 73 a file
+cannot be made, 74 output failed, 75 try again, 76 a server breaks the protocol, 77 no permission, 78 a file of the
+configuration is wrong.";
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
@@ -66,6 +73,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Reload(reload::Arguments),
+    Status(status::Arguments),
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
@@ -89,6 +98,8 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run(arguments) => Ok(run::run(&arguments)),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
