@@ -44,6 +44,8 @@ const PAUSE: Duration = Duration::from_millis(200);
 const TOLD: usize = 50;
 /// Whoever asked is told after so long that the files do not hold still.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// At the end a load that is under way is not waited for longer: what it would come to is for nobody.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the daemon looks at its files.
 #[derive(Debug)]
@@ -172,6 +174,7 @@ impl Outcome {
         self.outcome = ending;
         self.policy = Some(InForce::of(&policy));
         self.ended(begun);
+        self.since = Some(self.at);
         Beginning { policy, origin, outcome: self }
     }
 
@@ -274,9 +277,16 @@ impl Reloader {
         let _ = self.triggers.send(trigger);
     }
 
-    /// Ends it.
+    /// Ends it. A load that takes long ends with the process.
     pub fn stop(self) {
         self.trigger(Trigger::STOP);
+        let end = Instant::now() + STOP_WITHIN;
+        while !self.thread.is_finished() {
+            if Instant::now() >= end {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         // A panic in it has been printed already.
         let _ = self.thread.join();
     }
@@ -372,7 +382,8 @@ impl Worker {
             }
             if asked.is_overdue() {
                 let policy = self.targets.snapshots.load();
-                let unsettled = Outcome::new(Ending::Unsettled, Cause::Asked, Some(&policy));
+                let mut unsettled = Outcome::new(Ending::Unsettled, Cause::Asked, Some(&policy));
+                unsettled.since = Some(self.reloads.in_force_since());
                 asked.answer(&Arc::new(unsettled), PATIENCE);
             }
             self.retired.retain(|policy| Arc::strong_count(policy) > 1);
@@ -414,6 +425,8 @@ impl Worker {
         }
         outcome.map(|mut outcome| {
             outcome.ended(begun);
+            let is_new = outcome.before.is_some();
+            outcome.since = Some(if is_new { outcome.at } else { self.reloads.in_force_since() });
             outcome
         })
     }

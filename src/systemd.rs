@@ -107,6 +107,7 @@ fn tell(messages: &Receiver<Message>) {
     let mut voice = Voice::default();
     // Since when something is under way.
     let mut working: Option<Instant> = None;
+    let mut stopping = false;
     loop {
         let message = match working {
             Some(since) => match messages.recv_timeout(EXTEND_EVERY) {
@@ -123,6 +124,8 @@ fn tell(messages: &Receiver<Message>) {
             None => messages.recv().ok(),
         };
         match message {
+            // Who stops is neither reloading nor ready again.
+            Some(Message::Reloading | Message::Ready) if stopping => {}
             Some(Message::Working) => {
                 working = Some(Instant::now());
                 voice.say(&[extend(EXTEND_BY)]);
@@ -142,7 +145,7 @@ fn tell(messages: &Receiver<Message>) {
             Some(Message::Status(line)) => voice.say(&[NotifyState::Status(&line)]),
             Some(Message::Alive) => voice.say(&[NotifyState::Watchdog]),
             Some(Message::Stopping(drain)) => {
-                working = None;
+                (working, stopping) = (None, true);
                 voice.say(&[NotifyState::Stopping, extend(drain.saturating_add(CLOSING))]);
             }
             Some(Message::Close(done)) => {

@@ -94,6 +94,24 @@ fn each_step_of_a_life_is_told() {
 }
 
 #[test]
+fn a_load_that_takes_long_holds_no_end_up() {
+    let home = Home::new(RULE);
+    let manager = Manager::new(&home);
+    let mut daemon = manager.spawn(&home, &[]);
+    manager.until("READY=1");
+    let names: String = (0..1_500_000).map(|n| format!("host{n}.example\n")).collect();
+    home.write("big.txt", &names);
+    home.write(
+        "policy.toml",
+        "version = 1\n[[rule]]\nname = \"a\"\nclient-file = \"big.txt\"\nobserve = { min-bits = 128 }\n",
+    );
+    manager.until("RELOADING=1");
+    daemon.signal(Signal::SIGTERM);
+    assert_eq!(daemon.wait_ended().code(), Some(0));
+    assert!(!daemon.log().contains("rule a: added"), "it was not waited for: {}", daemon.log());
+}
+
+#[test]
 fn a_start_that_fails_says_why() {
     let home = Home::new("[[rule");
     let manager = Manager::new(&home);

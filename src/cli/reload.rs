@@ -61,7 +61,12 @@ fn tell(outcome: &Outcome) -> io::Result<()> {
     let fingerprint = policy.map_or("?", |policy| policy.fingerprint.as_str());
     match outcome.outcome {
         Ending::InForce => {
-            let meaning = if outcome.before.is_some() { "changed" } else { "the same in meaning" };
+            let meaning = match (&outcome.before, outcome.since) {
+                (Some(_), _) => "changed".to_owned(),
+                // The daemon watches the files, and mostly is faster than whoever asks.
+                (None, Some(since)) => format!("the same in meaning since {since:.0}"),
+                (None, None) => "the same in meaning".to_owned(),
+            };
             let rules = policy.map_or(0, |policy| policy.rules);
             let plural = if rules == 1 { "" } else { "s" };
             writeln!(out, "policy {fingerprint} in force: {rules} rule{plural}, {meaning}")?;

@@ -56,7 +56,9 @@ fn table(status: &Status, now: Timestamp) -> String {
     row("since", moment(status.since, now));
     row("file", status.config.clone());
     let policy = &status.policy.policy;
-    row("policy", format!("{}, {} rules, {} keys", policy.fingerprint, policy.rules, policy.keys));
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let (rules, keys) = (count(policy.rules, "rule"), count(policy.keys, "key"));
+    row("policy", format!("{}, {rules}, {keys}", policy.fingerprint));
     row("in force since", moment(status.policy.since, now));
     row("last load", last_load(&status.last_load, now));
     for (n, listener) in status.listeners.iter().enumerate() {
@@ -90,7 +92,7 @@ fn table(status: &Status, now: Timestamp) -> String {
     // Padding at the end of lines is nobody's.
     let mut text = String::new();
     for line in table.lines() {
-        text.push_str(line.trim_end());
+        text.push_str(line.strip_prefix(' ').unwrap_or(&line).trim_end());
         text.push('\n');
     }
     if !status.last_load.is_success() {
@@ -128,7 +130,7 @@ fn last_load(outcome: &Outcome, now: Timestamp) -> String {
     };
     let found = match (outcome.errors, outcome.warnings) {
         (0, 0) => String::new(),
-        (0, warnings) => format!("; warnings: {warnings}"),
+        (0, warnings) => format!("; warnings: {warnings} (encr-milter check)"),
         (errors, warnings) => format!("; errors: {errors}, warnings: {warnings}"),
     };
     let told = format!("{ending}, {cause}, {}{found}", moment(outcome.at, now));

@@ -55,6 +55,9 @@ pub struct Outcome {
     /// The policy that is in force after it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<InForce>,
+    /// Since when that is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
     /// The fingerprint of the policy before, where another has taken its place.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<String>,
@@ -102,6 +105,7 @@ impl Outcome {
             at: Timestamp::now(),
             took_ms: 0,
             policy: policy.map(InForce::of),
+            since: None,
             before: None,
             changes: Vec::new(),
             further_changes: 0,
@@ -158,8 +162,8 @@ impl Reloads {
 
     pub(super) fn publish(&self, outcome: Arc<Outcome>) {
         self.count(&outcome);
-        if outcome.before.is_some() {
-            self.in_force_since.send_replace(outcome.at);
+        if let Some(since) = outcome.since {
+            self.in_force_since.send_replace(since);
         }
         self.last.send_replace(outcome);
     }
