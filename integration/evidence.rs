@@ -89,8 +89,8 @@ fn fill(folder: &Path) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-/// Some messages, each refused as it should be.
-fn send(sendmail: &Sendmail) -> Result<usize> {
+/// Some messages, each refused as it should be. Gives how many.
+pub(crate) fn send(sendmail: &Sendmail) -> Result<usize> {
     let mut client = sendmail.connect_from([127, 0, 0, 2].into())?;
     client.reply()?;
     client.say("EHLO mx.partner.example")?;
