@@ -16,7 +16,8 @@ use crate::rig::sendmail::{Options, Sendmail};
 use crate::rig::{Result, Rig, tool, wait};
 
 const TAG: &str = "evidence-full-disk";
-const POLICY: &str = "
+/// Whoever calls itself partner.example and comes in the clear is refused.
+pub(crate) const POLICY: &str = "
 version = 1
 [exempt]
 networks = []

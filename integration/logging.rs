@@ -13,7 +13,7 @@ use std::thread;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::evidence::send;
+use crate::evidence::{POLICY, send};
 use crate::rig::daemon::Daemon;
 use crate::rig::receivers::{Journal, Rsyslog, rotate};
 use crate::rig::sendmail::{Options, Sendmail};
@@ -28,16 +28,6 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("log-journald", journald),
     ("log-rotation", rotation),
 ];
-
-const POLICY: &str = "
-version = 1
-[exempt]
-networks = []
-[[rule]]
-name = \"partner\"
-client = [\"partner.example\"]
-enforce = { min-bits = 128 }
-";
 
 /// As the sample has it, and its unit.
 const LOGROTATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/config/logrotate");
@@ -70,7 +60,11 @@ fn failed(record: &Value) -> Option<String> {
 fn by_queue_id(records: Vec<Value>) -> Result<BTreeMap<String, Value>> {
     let mut found = BTreeMap::new();
     for record in records {
-        let id = record["queue_id"].as_str().ok_or_else(|| format!("no queue id: {record}"))?.to_owned();
+        let id = record
+            .get("queue_id")
+            .and_then(Value::as_str)
+            .ok_or_else(|| format!("no queue id: {record}"))?
+            .to_owned();
         if let Some(twice) = found.insert(id, record) {
             return Err(format!("twice: {twice}"));
         }
@@ -185,14 +179,14 @@ fn rsyslog(rig: &Rig, tag: &str, how: &str) -> Result<()> {
             .then_some(())
     })?;
     let mut seen = BTreeSet::new();
-    for message in received()? {
+    for message in &received()? {
         let text = message["text"].as_str().unwrap_or_default().trim_start();
         if message["facility"] != "mail"
             || !message["tag"].as_str().is_some_and(|tag| tag.starts_with("encr-milter["))
         {
             return Err(format!("not as ours: {message}"));
         }
-        if !is_decision(&message) {
+        if !is_decision(message) {
             continue;
         }
         let (id, _) = text.split_once(": ").ok_or_else(|| format!("no queue id: {message}"))?;
@@ -203,7 +197,7 @@ fn rsyslog(rig: &Rig, tag: &str, how: &str) -> Result<()> {
         if how != "unix" {
             let mut expected = fields(record);
             expected.extend(failed(record).map(|failed| ("failed".to_owned(), failed)));
-            let told = fields(&message["data"]["rfc5424-sd"]["encr@32473"]);
+            let told = message.pointer("/data/rfc5424-sd/encr@32473").map(fields).unwrap_or_default();
             if told != expected || message["kind"] != "decision" || message["host"] != "mail.rig.example" {
                 return Err(format!("expected {expected:#?}\nin {message:#}"));
             }
@@ -250,18 +244,7 @@ fn rotation(rig: &Rig) -> Result<()> {
     let failed = |e: std::io::Error| format!("{TAG}: {e}");
     let folder = folder(TAG)?;
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).map_err(failed)?;
-    // The rig has an /etc of its own; and what lies under /var/log now is in memory.
-    tool::run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "logs", "/var/log"]), "")?;
-    for (file, line) in [
-        ("/etc/passwd", "encr-milter:x:6422:6422::/nonexistent:/bin/false\n"),
-        ("/etc/group", "encr-milter:x:6422:\n"),
-    ] {
-        let all = fs::read_to_string(file).map_err(failed)? + line;
-        fs::write(file, all).map_err(failed)?;
-    }
-    fs::create_dir(LOGS).map_err(failed)?;
-    fs::set_permissions(LOGS, fs::Permissions::from_mode(0o750)).map_err(failed)?;
-
+    user_and_folder().map_err(failed)?;
     let log = format!("output = \"{LOGS}/daemon.log\"\ndecisions = \"{LOGS}/decisions.jsonl\"");
     let settings = toml::from_str(&format!("[log]\n{log}")).map_err(|e| format!("settings: {e}"))?;
     let program = folder.path().join("daemon.sh");
@@ -272,8 +255,7 @@ fn rotation(rig: &Rig) -> Result<()> {
     let home = folder.path().join("home");
     let mut daemon = Daemon::lay_out(&program, &home, &settings)?;
     fs::write(home.join("policy.toml"), POLICY).map_err(failed)?;
-    let owner = format!("{USER}:{USER}");
-    tool::run(Command::new("chown").args(["-R", &owner, LOGS]).arg(&home), "")?;
+    tool::run(Command::new("chown").args(["-R", &format!("{USER}:{USER}"), LOGS]).arg(&home), "")?;
     daemon.start()?;
     let options =
         Options { attach: daemon.listen().to_vec(), flags: Some("T".to_owned()), ..Options::default() };
@@ -356,8 +338,28 @@ fn rotation(rig: &Rig) -> Result<()> {
     report.args(["simulate", "--json", "--policy"]).arg(home.join("policy.toml")).args(&decisions);
     let report = tool::run(&mut report, "")?;
     let report: Value = serde_json::from_slice(&report.stdout).map_err(|e| format!("simulate: {e}"))?;
-    let read = &report["judged"]["messages"];
-    if *read == sent { Ok(()) } else { Err(format!("simulate has read {read} of {sent}: {report:#}")) }
+    let read = report.pointer("/judged/messages").and_then(Value::as_u64);
+    if read == Some(sent as u64) {
+        Ok(())
+    } else {
+        Err(format!("simulate has read {read:?} of {sent}: {report:#}"))
+    }
+}
+
+/// What the unit makes: a user of the daemon's own, and a folder for its logs. The rig has an /etc of its own, and
+/// what lies under /var/log is in memory now.
+fn user_and_folder() -> std::io::Result<()> {
+    tool::run(Command::new("mount").args(["-t", "tmpfs", "-o", "mode=755", "logs", "/var/log"]), "")
+        .map_err(std::io::Error::other)?;
+    for (file, line) in [
+        ("/etc/passwd", "encr-milter:x:6422:6422::/nonexistent:/bin/false\n"),
+        ("/etc/group", "encr-milter:x:6422:\n"),
+    ] {
+        let all = fs::read_to_string(file)? + line;
+        fs::write(file, all)?;
+    }
+    fs::create_dir(LOGS)?;
+    fs::set_permissions(LOGS, fs::Permissions::from_mode(0o750))
 }
 
 fn script(path: &Path, text: &str) -> Result<()> {
