@@ -11,13 +11,15 @@ use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Lines that may wait. At 500 bytes each this is some 8 MB, and half a second of a very busy site.
 const QUEUE: usize = 16 * 1024;
+/// Their bytes, at the most: lines may be long where an MTA tells long things.
+const QUEUE_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 128 * 1024;
 /// How long a batch waits for a pipe's reader: so often, so long.
@@ -46,6 +48,8 @@ enum Message {
 struct State {
     queue_full: AtomicU64,
     not_written: AtomicU64,
+    /// Bytes of lines that wait in the queue.
+    bytes: AtomicUsize,
     /// Lines that were taken, and are neither written nor lost yet.
     waiting: AtomicU64,
     /// The file could not be opened anew: lines go to the old one, or nowhere.
@@ -83,8 +87,14 @@ impl Sink {
         let (queue, messages) = sync_channel(QUEUE);
         let state = Arc::new(State::default());
         let sink = Self { queue, state: Arc::clone(&state) };
-        let mut output =
-            Output { target, file: None, torn: false, closing: false, loss_note: loss_note(&sink) };
+        let mut output = Output {
+            target,
+            file: None,
+            torn: false,
+            closing: false,
+            loss_note: loss_note(&sink),
+            unsaid: None,
+        };
         let opened = output.open();
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
@@ -94,8 +104,11 @@ impl Sink {
 
     /// Takes a line, with its line feed. Never waits.
     pub fn line(&self, line: Vec<u8>) {
+        let bytes = line.len();
         self.state.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(Message::Line(line)).is_err() {
+        let before = self.state.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before > QUEUE_BYTES || self.queue.try_send(Message::Line(line)).is_err() {
+            self.state.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.state.waiting.fetch_sub(1, Ordering::Relaxed);
             self.state.queue_full.fetch_add(1, Ordering::Relaxed);
         }
@@ -161,6 +174,7 @@ fn write_lines(messages: &Receiver<Message>, output: &mut Output, state: &State)
         while let Some(message) = next.take() {
             match message {
                 Message::Line(line) => {
+                    state.bytes.fetch_sub(line.len(), Ordering::Relaxed);
                     batch.extend_from_slice(&line);
                     lines += 1;
                     if batch.len() < BATCH {
@@ -192,6 +206,8 @@ struct Output {
     target: Target,
     file: Option<File>,
     loss_note: Option<LossNote>,
+    /// A note that could not be written either: what it counts is in no later one.
+    unsaid: Option<Vec<u8>>,
     closing: bool,
     /// Whether the last write ended within a line.
     torn: bool,
@@ -233,10 +249,13 @@ impl Output {
         }
         let waited = *lines;
         let closing = self.closing;
-        if let Some(note) = self.loss_note.as_mut().and_then(|note| note(closing)) {
-            batch.splice(0..0, note);
-            *lines += 1;
+        let mut note = self.unsaid.take();
+        if note.is_none() || closing {
+            let more = self.loss_note.as_mut().and_then(|note| note(closing));
+            note = note.map(|note| [note, more.clone().unwrap_or_default()].concat()).or(more);
         }
+        let note = note.unwrap_or_default();
+        batch.splice(0..0, note.iter().copied());
         if batch.is_empty() {
             state.waiting.fetch_sub(waited, Ordering::Relaxed);
             *lines = 0;
@@ -244,7 +263,8 @@ impl Output {
         }
         if let Err(written) = self.write_all(batch) {
             // Lines that got through whole are not lost.
-            let through = batch.iter().take(written).filter(|b| **b == b'\n').count() as u64;
+            let through = batch.iter().take(written).skip(note.len()).filter(|b| **b == b'\n').count() as u64;
+            self.unsaid = Some(note).filter(|note| written < note.len());
             state.not_written.fetch_add(lines.saturating_sub(through), Ordering::Relaxed);
             // Where nothing was written, what was torn before still is.
             if written > 0 {
@@ -361,6 +381,34 @@ mod tests {
     }
 
     #[test]
+    fn a_note_that_could_not_be_written_is_not_lost() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gone/log");
+        let (writer, _) = Sink::start(Target::File(path.clone()), "test", |sink| {
+            let (sink, mut said) = (sink.clone(), 0);
+            Some(Box::new(move |_| {
+                let (_, lost) = sink.lost();
+                let note = format!("lost {}\n", lost - said);
+                (lost != std::mem::replace(&mut said, lost)).then(|| note.into_bytes())
+            }))
+        })
+        .unwrap();
+        let sink = writer.sink().clone();
+        // The second finds the note of the first to be written, and neither can be.
+        for lost in 1..=3 {
+            sink.line(b"line\n".to_vec());
+            while sink.lost() != (0, lost) {
+                std::thread::yield_now();
+            }
+        }
+        std::fs::create_dir(folder.path().join("gone")).unwrap();
+        writer.close();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let said = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok());
+        assert_eq!(said.sum::<u64>(), 3, "{text}");
+    }
+
+    #[test]
     fn a_line_that_was_cut_off_is_ended_before_the_next() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
@@ -384,6 +432,23 @@ mod tests {
         let given_up = writer.close();
         let (queue_full, not_written) = sink.lost();
         assert!(given_up + queue_full + not_written > 0, "a pipe does not hold 10 MB");
+    }
+
+    #[test]
+    fn long_lines_take_no_more_memory_than_many() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // A reader who does not read; without one the pipe could not be opened for writing.
+        let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        let (writer, _) = Sink::start(Target::File(path), "test", |_| None).unwrap();
+        const LONG: usize = 16 * 1024 * 1024;
+        for _ in 0..20 {
+            writer.sink().line(vec![b'x'; LONG]);
+        }
+        let (queue_full, _) = writer.sink().lost();
+        // One may be in the writer's hands.
+        assert!(queue_full as usize >= 20 - 2 - QUEUE_BYTES.div_ceil(LONG), "{queue_full}");
     }
 
     #[test]
