@@ -17,7 +17,7 @@ use crate::diagnostics::Severity;
 use crate::policy::rule::Mode;
 use crate::policy::{Day, Policy};
 use crate::policy_file::diff::diff;
-use crate::policy_file::load::{Disk, Loaded, load};
+use crate::policy_file::load::{Disk, Loaded, is_passing, load};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::log::LevelControl;
@@ -32,6 +32,8 @@ use watch::{Signature, Watch};
 
 /// How often the files are looked at, whatever the watch says.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often it is tried again to keep the last good policy where that could not be.
+const KEEP_AGAIN: Duration = Duration::from_secs(5);
 /// At the start, files that change while they are read are read again, so often, and after such a pause.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -69,6 +71,8 @@ pub struct NoPolicy;
 pub struct Origin {
     signature: Signature,
     lists: Vec<PathBuf>,
+    /// The copy of the last good policy that could not be kept.
+    unkept: Option<last_good::Kept>,
 }
 
 /// Reads the policy's files. Nothing where they changed while they were read: then whoever writes may not be
@@ -84,7 +88,9 @@ fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)
         // Lists that were not known before were read without being looked at first: once more, with them.
         let named = list_paths(&loaded);
         if named == lists {
-            return Some((loaded, Origin { signature, lists }));
+            // What could not be read for a moment is looked at again, though it looks the same.
+            let signature = if loaded.passing { Signature::default() } else { signature };
+            return Some((loaded, Origin { signature, lists, unkept: None }));
         }
         lists = named;
     }
@@ -93,7 +99,7 @@ fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)
 
 /// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
 pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
-    let unread = || Origin { signature: Signature::default(), lists: Vec::new() };
+    let unread = || Origin { signature: Signature::default(), lists: Vec::new(), unkept: None };
     let mut read = load_whole(&daemon.policy, &[]);
     for _ in 0..TRIES {
         if read.is_some() {
@@ -107,12 +113,13 @@ pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
             tracing::error!("the policy's files change faster than they can be read");
             unread()
         }
-        Some((loaded, origin)) => {
+        Some((loaded, mut origin)) => {
             tell(&loaded);
             if let Some(policy) = loaded.policy {
                 tracing::info!(policy = %policy.fingerprint(), rules = policy.rules().len(), "policy in force");
                 tell_unasked(daemon, &policy);
-                last_good::save(&daemon.state, &last_good::Kept::of(&loaded.sources, loaded.policy_files));
+                let kept = last_good::Kept::of(&loaded.sources, loaded.policy_files);
+                origin.unkept = last_good::save(&daemon.state, kept);
                 return Ok((policy, origin));
             }
             origin
@@ -176,6 +183,9 @@ impl Reloader {
             // The files were read before anybody watched: what changed since is seen at the first look.
             loaded: origin.signature,
             lists: origin.lists,
+            passing: false,
+            unkept: origin.unkept,
+            kept_again: Instant::now(),
             targets,
             watch,
             retired: Vec::new(),
@@ -207,6 +217,12 @@ struct Worker {
     /// What the files were like when they were last read, whatever came of it.
     loaded: Signature,
     lists: Vec<PathBuf>,
+    /// Whether it was told that they could not be read for a moment.
+    passing: bool,
+    /// The copy of the last good policy that could not be kept.
+    unkept: Option<last_good::Kept>,
+    /// When it was last tried to keep it.
+    kept_again: Instant,
     targets: Targets,
     watch: Watch,
     /// Policies that were in force, until no transaction holds them any more.
@@ -241,6 +257,7 @@ impl Worker {
                         if now != self.loaded || self.config_changed() {
                             settle.changed(Instant::now(), Change::Unseen);
                         }
+                        self.guarded(Self::keep_again);
                     }
                 }
             }
@@ -251,7 +268,7 @@ impl Worker {
                     if hangup || worker.config_changed() {
                         worker.daemon_file();
                     }
-                    if (hangup || worker.changed()) && !worker.reload() {
+                    if (hangup || worker.changed()) && !worker.reload(hangup) {
                         settle.changed(Instant::now(), Change::Unseen);
                     }
                 });
@@ -289,16 +306,19 @@ impl Worker {
         self.watch.update(&paths, &self.daemon.policy.patterns);
     }
 
-    /// Whether the files held still.
-    fn reload(&mut self) -> bool {
+    /// Whether the files held still. `asked` for, its outcome is told in any case.
+    fn reload(&mut self, asked: bool) -> bool {
         match load_whole(&self.daemon.policy, &self.lists) {
             Some((loaded, origin)) => {
                 self.loaded = origin.signature;
                 self.lists = origin.lists;
                 // First, so that an edit that follows on the heels of this one is seen at once.
-                let now = self.loaded.clone();
+                let now = self.signature();
                 self.rewatch(&now);
-                self.put_in_force(loaded);
+                let told = std::mem::replace(&mut self.passing, loaded.passing);
+                if asked || !(told && loaded.passing) {
+                    self.put_in_force(loaded);
+                }
                 true
             }
             None => {
@@ -332,11 +352,34 @@ impl Worker {
         tell_unasked(&self.daemon, &new);
         drop(old);
         self.retired.push(retired);
-        last_good::save(&self.daemon.state, &kept);
+        self.unkept = last_good::save(&self.daemon.state, kept);
+        self.kept_again = Instant::now();
+    }
+
+    /// A copy of the last good policy that could not be kept, or is there no more, is made as soon as it can be.
+    fn keep_again(&mut self) {
+        if self.kept_again.elapsed() < KEEP_AGAIN
+            || (self.unkept.is_none() && last_good::is_there(&self.daemon.state))
+        {
+            return;
+        }
+        self.kept_again = Instant::now();
+        let kept = self.unkept.take().or_else(|| {
+            // Its texts are those of the files, as long as these mean what is in force.
+            let (loaded, _) = load_whole(&self.daemon.policy, &self.lists)?;
+            let in_force = self.targets.snapshots.load();
+            let same = loaded.policy.is_some_and(|policy| policy.fingerprint() == in_force.fingerprint());
+            same.then(|| last_good::Kept::of(&loaded.sources, loaded.policy_files))
+        });
+        self.unkept = kept.and_then(|kept| last_good::save_again(&self.daemon.state, kept));
     }
 
     /// The daemon's own file changed: what can change while it runs does.
     fn daemon_file(&mut self) {
+        if std::fs::File::open(&self.config_path).is_err_and(|error| is_passing(&error)) {
+            // Nothing is known of what it says now; it is looked at again.
+            return;
+        }
         self.config = Signature::of(&[], std::slice::from_ref(&self.config_path));
         let read = daemon_file::read(&self.config_path);
         for (severity, line) in read.diagnostics.lines(&read.sources) {
