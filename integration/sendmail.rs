@@ -1,4 +1,5 @@
-//! The cases of `integration/cases`, each against a private sm-mta with the real daemon attached.
+//! The cases of `integration/cases`, each against a private sm-mta with the real daemon attached, and many against
+//! a private Postfix.
 //!
 //! Runs under plain `cargo test`, as root; `integration/test.sh` gets what is needed first. One case file is one test.
 //! Promises: the machine is not touched (see `rig`). Must not skip: what cannot be run has failed.
@@ -12,6 +13,7 @@ mod access_live;
 mod evidence;
 mod mail_log;
 mod outbound;
+mod postfix;
 mod promotion;
 mod promptness;
 mod report;
@@ -90,7 +92,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("rulesets-rcpt".to_owned(), Box::new(rulesets::rcpt)));
     of_rust.push(("rulesets-perm-err".to_owned(), Box::new(rulesets::perm_err)));
     of_rust.push(("rulesets-round-trip".to_owned(), Box::new(rulesets::round_trip)));
-    let by_name = outbound::ALL.iter().chain(mail_log::ALL);
+    let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(postfix::ALL);
     of_rust.extend(by_name.map(|(name, test)| ((*name).to_owned(), Box::new(*test) as selftest::Test)));
     let of_rust = of_rust.into_iter().map(|(name, test)| {
         let rig = rig.clone();

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Gets what the rig needs onto this machine: libraries and tools from Debian's packages, and sendmail itself.
+# Gets what the rig needs onto this machine: libraries and tools from Debian's packages, and sendmail and Postfix themselves.
 #
 # Promises: changes nothing when all is there already, and is quick then. Needs root or sudo for apt-get only.
-# Must not: install an MTA. sendmail would put itself in place of the one the machine has, so its packages are
-# only unpacked, into a cache folder under target/, and run from there.
+# Must not: install an MTA. It would put itself in place of the one the machine has, and two cannot be there at once; so
+# their packages are only unpacked, into cache folders under target/, and run from there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -14,15 +14,17 @@ packages=(
     pkg-config libssl-dev      # the rig's SMTP client speaks TLS by OpenSSL, which can still do the weak ciphers
     iproute2                   # the loopback device of the private network
     m4                         # sendmail.mc to sendmail.cf
+    libicu72                   # what Postfix is linked with, beside what sendmail is
     libdb5.3 libldap-2.5-0 liblockfile1 libnsl2 libsasl2-2 libssl3 libwrap0 # what sendmail is linked with
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
 )
-# What is only unpacked.
-unpacked=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)
+# What is only unpacked, each MTA into a folder of its own.
+sendmail=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)
+postfix=(postfix)
 
-root=${CARGO_TARGET_DIR:-target}/rig/sendmail-root
+rig=${CARGO_TARGET_DIR:-target}/rig
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -- "$@"; fi
@@ -49,15 +51,19 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >&2
 fi
 
-# The mark is the last thing written, so that a run that was cut short is done again from the start.
-if [ ! -e "$root/.complete" ]; then
-    echo "setup: unpacking ${unpacked[*]} into $root" >&2
+# Unpacks packages into a folder. The mark is the last thing written, so that a run that was cut short is done again
+# from the start.
+unpack() {
+    local root=$1
+    shift
+    [ ! -e "$root/.complete" ] || return 0
+    echo "setup: unpacking $* into $root" >&2
     apt_update
     fresh=$root.$$
     trap 'rm -rf "$fresh"' EXIT
     mkdir -p "$fresh/packages"
     # As root apt would fetch as the user _apt, who may not write here; that is no error, only a warning.
-    (cd "$fresh/packages" && apt-get -qq -o APT::Sandbox::User=root download "${unpacked[@]}")
+    (cd "$fresh/packages" && apt-get -qq -o APT::Sandbox::User=root download "$@")
     for package in "$fresh"/packages/*.deb; do
         dpkg-deb -x "$package" "$fresh"
     done
@@ -66,4 +72,7 @@ if [ ! -e "$root/.complete" ]; then
     rm -rf "$root"
     mv "$fresh" "$root"
     trap - EXIT
-fi
+}
+
+unpack "$rig/sendmail-root" "${sendmail[@]}"
+unpack "$rig/postfix-root" "${postfix[@]}"
