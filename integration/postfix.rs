@@ -30,6 +30,7 @@ type Test = fn(&Rig) -> Result<()>;
 pub(crate) const ALL: &[(&str, Test)] = &[
     ("postfix-tells", tells),
     ("postfix-local-mail", local_mail),
+    ("postfix-implicit-tls", implicit_tls),
     ("postfix-records-read-back", records_read_back),
     ("postfix-tcp-is-prompt", promptness::with_postfix),
     ("postfix-max-delay", waiting::with_postfix),
@@ -115,9 +116,11 @@ fn tap(socket: &Path, daemon: &Path) -> Result<Tapped> {
             let (Ok(there), Ok(back)) = (UnixStream::connect(&daemon), mta.try_clone()) else { return };
             let Ok(answers) = there.try_clone() else { return };
             let kept = kept.clone();
-            thread::spawn(move || pass(mta, there, |bytes| {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-            }));
+            thread::spawn(move || {
+                pass(mta, there, |bytes| {
+                    kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+                })
+            });
             thread::spawn(move || pass(answers, back, |_| {}));
         }
     });
@@ -146,7 +149,8 @@ impl Frame {
     /// The value of a macro, where the frame tells macros of this stage.
     fn told(&self, stage: char, name: &str) -> Option<String> {
         let (first, rest) = self.payload.split_first()?;
-        let mut strings = rest.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
+        let mut strings =
+            rest.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
         if self.kind != 'D' || char::from(*first) != stage {
             return None;
         }
@@ -212,8 +216,12 @@ fn tells(rig: &Rig) -> Result<()> {
     })?;
 
     let offer = frames.iter().find(|frame| frame.kind == 'O').ok_or("no offer")?;
-    let words: Vec<u32> =
-        offer.payload.chunks_exact(4).filter_map(|word| word.try_into().ok()).map(u32::from_be_bytes).collect();
+    let words: Vec<u32> = offer
+        .payload
+        .chunks_exact(4)
+        .filter_map(|word| word.try_into().ok())
+        .map(u32::from_be_bytes)
+        .collect();
     demand(words == [6, 0x1ff, 0x1f_ffff], format!("the offer: {words:x?}"))?;
     let unasked = frames.iter().find(|frame| "CHTLNBU".contains(frame.kind));
     demand(unasked.is_none(), "a stage that was not asked for came")?;
@@ -223,35 +231,47 @@ fn tells(rig: &Rig) -> Result<()> {
         return Err("three MAILs, and no macros with each".to_owned());
     };
     for (what, frame, told) in [
-        ("in the clear", clear, &[
-            ("j", Some("mail.rig.example")),
-            ("v", Some("Postfix 3.7.11")),
-            ("{client_addr}", Some("127.0.0.2")),
-            ("{client_name}", Some("mx.partner.example")),
-            ("{client_resolve}", Some("OK")),
-            ("{tls_version}", None),
-            ("{cipher}", None),
-            ("{cipher_bits}", None),
-            ("{verify}", None),
-            ("{cert_subject}", None),
-            ("{auth_type}", None),
-            ("i", None),
-        ][..]),
-        ("with TLS", tls, &[
-            ("{tls_version}", Some("TLSv1.3")),
-            ("{cipher_bits}", Some("256")),
-            ("{cert_subject}", Some("mx.partner.example")),
-            ("{cert_issuer}", Some("Rig CA")),
-            ("{verify}", None),
-            ("{cn_subject}", None),
-            ("{auth_ssf}", None),
-            ("i", None),
-        ]),
-        ("without a name", nameless, &[
-            ("{client_addr}", Some("127.0.0.9")),
-            ("{client_name}", Some("unknown")),
-            ("{client_resolve}", Some("FAIL")),
-        ]),
+        (
+            "in the clear",
+            clear,
+            &[
+                ("j", Some("mail.rig.example")),
+                ("v", Some("Postfix 3.7.11")),
+                ("{client_addr}", Some("127.0.0.2")),
+                ("{client_name}", Some("mx.partner.example")),
+                ("{client_resolve}", Some("OK")),
+                ("{tls_version}", None),
+                ("{cipher}", None),
+                ("{cipher_bits}", None),
+                ("{verify}", None),
+                ("{cert_subject}", None),
+                ("{auth_type}", None),
+                ("i", None),
+            ][..],
+        ),
+        (
+            "with TLS",
+            tls,
+            &[
+                ("{tls_version}", Some("TLSv1.3")),
+                ("{cipher_bits}", Some("256")),
+                ("{cert_subject}", Some("mx.partner.example")),
+                ("{cert_issuer}", Some("Rig CA")),
+                ("{verify}", None),
+                ("{cn_subject}", None),
+                ("{auth_ssf}", None),
+                ("i", None),
+            ],
+        ),
+        (
+            "without a name",
+            nameless,
+            &[
+                ("{client_addr}", Some("127.0.0.9")),
+                ("{client_name}", Some("unknown")),
+                ("{client_resolve}", Some("FAIL")),
+            ],
+        ),
     ] {
         for (name, value) in told {
             let is = frame.told('M', name);
@@ -264,8 +284,11 @@ fn tells(rig: &Rig) -> Result<()> {
         }
     }
     // An empty list of ours silences no stage; so the queue id comes, with the recipient after one that was taken.
-    let ids: Vec<bool> =
-        frames.iter().filter(|frame| frame.is_macros('R')).map(|frame| frame.told('R', "i").is_some()).collect();
+    let ids: Vec<bool> = frames
+        .iter()
+        .filter(|frame| frame.is_macros('R'))
+        .map(|frame| frame.told('R', "i").is_some())
+        .collect();
     demand(ids == [false, false, true], format!("queue ids with RCPT: {ids:?}"))?;
     demand(frames.iter().any(|frame| frame.told('H', "{cipher_bits}").is_some()), "HELO has no macros")
 }
@@ -292,6 +315,23 @@ fn local_mail(rig: &Rig) -> Result<()> {
     demand(records.len() == 1 && records.iter().all(|record| record["client_addr"] == "127.0.0.2"), {
         format!("{records:#?}")
     })
+}
+
+/// TLS from the first byte on, as on port 465, is TLS.
+fn implicit_tls(rig: &Rig) -> Result<()> {
+    let mut pair = Pair::start(rig, "postfix-implicit-tls", "", &[], |_| Ok(()))?;
+    let mut client = pair.postfix.connect_for_tls([127, 0, 0, 2].into())?;
+    client.handshake(&Tls { version: Some("1.3".to_owned()), ..Tls::default() }, &rig.certs)?;
+    client.reply()?;
+    client.say("EHLO mx.partner.example")?;
+    client.say("MAIL FROM:<anna@partner.example>")?;
+    let reply = client.say("RCPT TO:<bob@rig.example>")?;
+    demand(reply.code == 250, reply.text())?;
+    client.say("QUIT")?;
+    let records = pair.records()?;
+    let told: Vec<_> =
+        records.iter().map(|record| (&record["tls_version"], &record["cipher_bits"])).collect();
+    demand(told == [(&Value::from("TLSv1.3"), &Value::from(256))], format!("{records:#?}"))
 }
 
 /// `explain` and `simulate` judge the records of Postfix's sessions as the daemon did; its log `simulate` does not read,
@@ -345,7 +385,8 @@ fn records_read_back(rig: &Rig) -> Result<()> {
     };
     let judged = simulate(&pair.daemon.folder.join("decisions.jsonl"))?;
     demand(
-        judged["judged"]["messages"] == records.len() && judged["changes"].as_array().is_some_and(Vec::is_empty),
+        judged["judged"]["messages"] == records.len()
+            && judged["changes"].as_array().is_some_and(Vec::is_empty),
         format!("{judged:#}"),
     )?;
     // As rsyslog writes it; the tag is the rig's own.

@@ -72,7 +72,8 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
             let (rig, file) = (rig.clone(), file.clone());
             let name = if on_postfix { format!("postfix-{name}") } else { name.clone() };
             let tag = name.clone();
-            of_cases.push(Trial::test(name, move || Ok(run(present(rig.as_deref())?, &tag, &file, on_postfix)?)));
+            of_cases
+                .push(Trial::test(name, move || Ok(run(present(rig.as_deref())?, &tag, &file, on_postfix)?)));
         }
     }
     // What cannot be said as steps and replies is told in Rust.

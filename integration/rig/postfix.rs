@@ -5,7 +5,7 @@
 //! it is dropped. Must not: deliver mail (see postfix-main.cf).
 
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -27,8 +27,12 @@ const MASTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/rig/postf
 /// Where the snippet has the socket, in the queue folder.
 const SOCKET: &str = "encr-milter/milter.sock";
 
+/// Where it speaks TLS from the first byte on.
+const WITH_TLS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 26);
+
 /// Cyrus SASL, as Postfix uses it; the user is sendmail's.
-const SASL: &str = "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: /run/sasldb2\nmech_list: PLAIN\n";
+const SASL: &str =
+    "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: /run/sasldb2\nmech_list: PLAIN\n";
 
 /// Its own folder among a trial's, and its queue. Short: the path of a socket must not be long.
 fn folder(parent: &Path) -> PathBuf {
@@ -42,10 +46,8 @@ fn queue(parent: &Path) -> PathBuf {
 /// The daemon's settings that the snippet goes with; a trial's own are laid over them.
 pub(crate) fn settings(parent: &Path) -> Result<Table> {
     let queue = queue(parent);
-    let settings = format!(
-        "milter.listen = [\"unix:{}/{SOCKET}\"]\nmilter.socket-group = \"postfix\"",
-        queue.display()
-    );
+    let settings =
+        format!("milter.listen = [\"unix:{}/{SOCKET}\"]\nmilter.socket-group = \"postfix\"", queue.display());
     // The folder is there before the daemon is, as an administrator makes it.
     let socket = queue.join(SOCKET);
     let made = fs::create_dir_all(socket.parent().unwrap_or(&queue));
@@ -111,7 +113,8 @@ impl Postfix {
             .spawn()
             .map_err(|e| format!("{}: {e}", program.display()))?;
         let mut postfix = Postfix { master, root, config, queue, port };
-        let addresses = [IpAddr::V4(SERVER_V4), IpAddr::V6(SERVER_V6)].map(|ip| SocketAddr::new(ip, port));
+        let addresses = [SERVER_V4.into(), SERVER_V6.into(), WITH_TLS.into()];
+        let addresses: [SocketAddr; 3] = addresses.map(|ip: IpAddr| SocketAddr::new(ip, port));
         let listening = wait::until("Postfix to listen", || {
             let gone = postfix.master.try_wait().ok().flatten();
             gone.map(Err).or_else(|| addresses.iter().all(|at| listening::tcp(*at)).then_some(Ok(())))
@@ -130,6 +133,11 @@ impl Postfix {
             IpAddr::V6(_) => IpAddr::V6(SERVER_V6),
         };
         Client::connect(source, SocketAddr::new(server, self.port))
+    }
+
+    /// A client of its port for TLS from the first byte on; the greeting comes after the handshake.
+    pub(crate) fn connect_for_tls(&self, source: IpAddr) -> Result<Client> {
+        Client::connect(source, SocketAddr::new(WITH_TLS.into(), self.port))
     }
 
     /// Runs one of its commands to the end, with this on its standard input.
@@ -229,7 +237,9 @@ fn said_of_sendmail(options: &Options) -> Result<Vec<String>> {
 /// `inet:8891@127.0.0.1` as Postfix writes it; a unix socket is in its queue folder.
 fn in_postfixs_words(socket: &str) -> String {
     match socket.split_once(':').and_then(|(_, place)| place.split_once('@')) {
-        Some((port, host)) if host.contains(':') => format!("inet:[{}]:{port}", host.trim_matches(['[', ']'])),
+        Some((port, host)) if host.contains(':') => {
+            format!("inet:[{}]:{port}", host.trim_matches(['[', ']']))
+        }
         Some((port, host)) => format!("inet:{host}:{port}"),
         None => format!("unix:{SOCKET}"),
     }

@@ -75,4 +75,3 @@ fn as_told(record: &mut Table) {
         }
     }
 }
-
