@@ -4,13 +4,8 @@
 //! `docs/design.md` tells what was seen; the trials here hold Postfix to it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -20,6 +15,7 @@ use crate::rig::mta::Kind;
 use crate::rig::postfix::Postfix;
 use crate::rig::sendmail::Options;
 use crate::rig::smtp::{Client, Tls};
+use crate::rig::tap::{Frame, tap};
 use crate::rig::tool::run;
 use crate::rig::{Result, Rig, wait};
 use crate::{promptness, waiting};
@@ -31,6 +27,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("postfix-tells", tells),
     ("postfix-local-mail", local_mail),
     ("postfix-implicit-tls", implicit_tls),
+    ("postfix-proxy-protocol", proxy_protocol),
     ("postfix-records-read-back", records_read_back),
     ("postfix-tcp-is-prompt", promptness::with_postfix),
     ("postfix-max-delay", waiting::with_postfix),
@@ -101,83 +98,47 @@ fn demand(holds: bool, says: impl Into<String>) -> Result<()> {
     if holds { Ok(()) } else { Err(says.into()) }
 }
 
-/// Tells who is on the way between Postfix and the daemon what is said.
-type Tapped = Arc<Mutex<Vec<u8>>>;
-
-/// Listens where Postfix connects, hands everything on to the daemon and back, and keeps what Postfix said.
-fn tap(socket: &Path, daemon: &Path) -> Result<Tapped> {
-    let failed = |e: std::io::Error| format!("{}: {e}", socket.display());
-    let listener = UnixListener::bind(socket).map_err(failed)?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o666)).map_err(failed)?;
-    let (tapped, daemon) = (Tapped::default(), daemon.to_owned());
-    let kept = tapped.clone();
-    thread::spawn(move || {
-        for mta in listener.incoming().flatten() {
-            let (Ok(there), Ok(back)) = (UnixStream::connect(&daemon), mta.try_clone()) else { return };
-            let Ok(answers) = there.try_clone() else { return };
-            let kept = kept.clone();
-            thread::spawn(move || {
-                pass(mta, there, |bytes| {
-                    kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-                })
-            });
-            thread::spawn(move || pass(answers, back, |_| {}));
-        }
-    });
-    Ok(tapped)
-}
-
-fn pass(mut from: UnixStream, mut to: UnixStream, mut see: impl FnMut(&[u8])) {
-    let mut bytes = vec![0; 4096];
-    while let Ok(length @ 1..) = from.read(&mut bytes) {
-        let piece = bytes.get(..length).unwrap_or_default();
-        see(piece);
-        if to.write_all(piece).is_err() {
-            break;
-        }
-    }
-    let _ = to.shutdown(std::net::Shutdown::Write);
-}
-
-/// One frame: its letter, and its strings.
-struct Frame {
-    kind: char,
-    payload: Vec<u8>,
-}
-
-impl Frame {
-    /// The value of a macro, where the frame tells macros of this stage.
-    fn told(&self, stage: char, name: &str) -> Option<String> {
-        let (first, rest) = self.payload.split_first()?;
-        let mut strings =
-            rest.split(|byte| *byte == 0).map(|text| String::from_utf8_lossy(text).into_owned());
-        if self.kind != 'D' || char::from(*first) != stage {
-            return None;
-        }
-        while let (Some(known), Some(value)) = (strings.next(), strings.next()) {
-            if known == name {
-                return Some(value);
-            }
-        }
-        None
-    }
-
-    fn is_macros(&self, stage: char) -> bool {
-        self.kind == 'D' && self.payload.first().copied().map(char::from) == Some(stage)
-    }
-}
-
-fn frames(mut bytes: &[u8]) -> Vec<Frame> {
-    let mut frames = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk::<4>() {
-        let Some((frame, rest)) = rest.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
-        if let Some((kind, payload)) = frame.split_first() {
-            frames.push(Frame { kind: char::from(*kind), payload: payload.to_vec() });
-        }
-        bytes = rest;
-    }
-    frames
-}
+/// What is told at MAIL: in the clear, with TLS, and of a client without a name. A macro with no value is not told.
+type Told = &'static [(&'static str, Option<&'static str>)];
+const AT_MAIL: [(&str, Told); 3] = [
+    (
+        "in the clear",
+        &[
+            ("j", Some("mail.rig.example")),
+            ("{client_addr}", Some("127.0.0.2")),
+            ("{client_name}", Some("mx.partner.example")),
+            ("{client_resolve}", Some("OK")),
+            ("{tls_version}", None),
+            ("{cipher}", None),
+            ("{cipher_bits}", None),
+            ("{verify}", None),
+            ("{cert_subject}", None),
+            ("{auth_type}", None),
+            ("i", None),
+        ],
+    ),
+    (
+        "with TLS",
+        &[
+            ("{tls_version}", Some("TLSv1.3")),
+            ("{cipher_bits}", Some("256")),
+            ("{cert_subject}", Some("mx.partner.example")),
+            ("{cert_issuer}", Some("Rig CA")),
+            ("{verify}", None),
+            ("{cn_subject}", None),
+            ("{auth_ssf}", None),
+            ("i", None),
+        ],
+    ),
+    (
+        "without a name",
+        &[
+            ("{client_addr}", Some("127.0.0.9")),
+            ("{client_name}", Some("unknown")),
+            ("{client_resolve}", Some("FAIL")),
+        ],
+    ),
+];
 
 /// What it offers, and which macros come with what, once the daemon has asked for its own.
 fn tells(rig: &Rig) -> Result<()> {
@@ -190,7 +151,39 @@ fn tells(rig: &Rig) -> Result<()> {
         Ok(())
     })?;
     let tapped = tapped.ok_or("no tap")?;
+    sessions(rig, &pair)?;
+    pair.records()?;
+    let frames = wait::until("the last MAIL", || {
+        let frames = tapped.frames();
+        (frames.iter().filter(|frame| frame.kind == 'M').count() == AT_MAIL.len()).then_some(frames)
+    })?;
 
+    let offer = frames.iter().find(|frame| frame.kind == 'O').ok_or("no offer")?;
+    let words = offer.payload.chunks_exact(4).filter_map(|word| word.try_into().ok());
+    let words: Vec<u32> = words.map(u32::from_be_bytes).collect();
+    demand(words == [6, 0x1ff, 0x1f_ffff], format!("the offer: {words:x?}"))?;
+    let unasked = frames.iter().find(|frame| "CHTLNBU".contains(frame.kind));
+    demand(unasked.is_none(), "a stage that was not asked for came")?;
+
+    let at_mail: Vec<&Frame> = frames.iter().filter(|frame| frame.is_macros('M')).collect();
+    demand(at_mail.len() == AT_MAIL.len(), "a MAIL without macros")?;
+    for (frame, (what, told)) in at_mail.iter().zip(AT_MAIL) {
+        for (name, value) in told {
+            let is = frame.told('M', name);
+            demand(is.as_deref() == *value, format!("{what}: {name} is {is:?}, was {value:?}"))?;
+        }
+        let version = frame.told('M', "v").unwrap_or_default();
+        demand(version.starts_with("Postfix "), format!("{what}: v is {version:?}"))?;
+    }
+    // An empty list of ours silences no stage; so the queue id comes, with the recipient after one that was taken.
+    let at_rcpt = frames.iter().filter(|frame| frame.is_macros('R'));
+    let ids: Vec<bool> = at_rcpt.map(|frame| frame.told('R', "i").is_some()).collect();
+    demand(ids == [false, false, true], format!("queue ids with RCPT: {ids:?}"))?;
+    demand(frames.iter().any(|frame| frame.told('H', "{cipher_bits}").is_some()), "HELO has no macros")
+}
+
+/// The sessions of [`AT_MAIL`].
+fn sessions(rig: &Rig, pair: &Pair) -> Result<()> {
     let mut client = pair.connect()?;
     client.say("MAIL FROM:<clear@partner.example>")?;
     for recipient in ["one@rig.example", "postmaster", "two@rig.example"] {
@@ -207,90 +200,7 @@ fn tells(rig: &Rig) -> Result<()> {
     nameless.reply()?;
     nameless.say("HELO x.example")?;
     nameless.say("MAIL FROM:<>")?;
-    nameless.say("QUIT")?;
-    pair.records()?;
-    // It has told that it quits before it answers QUIT, but it need not have been read by then.
-    let frames = wait::until("both of its sessions", || {
-        let frames = frames(&tapped.lock().unwrap_or_else(PoisonError::into_inner));
-        (frames.iter().filter(|frame| frame.kind == 'M').count() == 3).then_some(frames)
-    })?;
-
-    let offer = frames.iter().find(|frame| frame.kind == 'O').ok_or("no offer")?;
-    let words: Vec<u32> = offer
-        .payload
-        .chunks_exact(4)
-        .filter_map(|word| word.try_into().ok())
-        .map(u32::from_be_bytes)
-        .collect();
-    demand(words == [6, 0x1ff, 0x1f_ffff], format!("the offer: {words:x?}"))?;
-    let unasked = frames.iter().find(|frame| "CHTLNBU".contains(frame.kind));
-    demand(unasked.is_none(), "a stage that was not asked for came")?;
-
-    let mut at_mail = frames.iter().filter(|frame| frame.is_macros('M'));
-    let (Some(clear), Some(tls), Some(nameless)) = (at_mail.next(), at_mail.next(), at_mail.next()) else {
-        return Err("three MAILs, and no macros with each".to_owned());
-    };
-    for (what, frame, told) in [
-        (
-            "in the clear",
-            clear,
-            &[
-                ("j", Some("mail.rig.example")),
-                ("v", Some("Postfix 3.7.11")),
-                ("{client_addr}", Some("127.0.0.2")),
-                ("{client_name}", Some("mx.partner.example")),
-                ("{client_resolve}", Some("OK")),
-                ("{tls_version}", None),
-                ("{cipher}", None),
-                ("{cipher_bits}", None),
-                ("{verify}", None),
-                ("{cert_subject}", None),
-                ("{auth_type}", None),
-                ("i", None),
-            ][..],
-        ),
-        (
-            "with TLS",
-            tls,
-            &[
-                ("{tls_version}", Some("TLSv1.3")),
-                ("{cipher_bits}", Some("256")),
-                ("{cert_subject}", Some("mx.partner.example")),
-                ("{cert_issuer}", Some("Rig CA")),
-                ("{verify}", None),
-                ("{cn_subject}", None),
-                ("{auth_ssf}", None),
-                ("i", None),
-            ],
-        ),
-        (
-            "without a name",
-            nameless,
-            &[
-                ("{client_addr}", Some("127.0.0.9")),
-                ("{client_name}", Some("unknown")),
-                ("{client_resolve}", Some("FAIL")),
-            ],
-        ),
-    ] {
-        for (name, value) in told {
-            let is = frame.told('M', name);
-            // A stable release of Debian may bring another patch level.
-            let same = match (*name, value) {
-                ("v", Some(_)) => is.as_deref().is_some_and(|is| is.starts_with("Postfix ")),
-                _ => is.as_deref() == *value,
-            };
-            demand(same, format!("{what}: {name} is {is:?}, was {value:?}"))?;
-        }
-    }
-    // An empty list of ours silences no stage; so the queue id comes, with the recipient after one that was taken.
-    let ids: Vec<bool> = frames
-        .iter()
-        .filter(|frame| frame.is_macros('R'))
-        .map(|frame| frame.told('R', "i").is_some())
-        .collect();
-    demand(ids == [false, false, true], format!("queue ids with RCPT: {ids:?}"))?;
-    demand(frames.iter().any(|frame| frame.told('H', "{cipher_bits}").is_some()), "HELO has no macros")
+    nameless.say("QUIT").map(drop)
 }
 
 /// `non_smtpd_milters`: mail of the host itself is delivered, though its client would be refused in the clear.
@@ -332,6 +242,25 @@ fn implicit_tls(rig: &Rig) -> Result<()> {
     let told: Vec<_> =
         records.iter().map(|record| (&record["tls_version"], &record["cipher_bits"])).collect();
     demand(told == [(&Value::from("TLSv1.3"), &Value::from(256))], format!("{records:#?}"))
+}
+
+/// Behind a proxy that tells of its clients before all else, a client is who the proxy says.
+fn proxy_protocol(rig: &Rig) -> Result<()> {
+    let main = ["smtpd_upstream_proxy_protocol = haproxy"];
+    let mut pair = Pair::start(rig, "postfix-proxy-protocol", "", &main, |_| Ok(()))?;
+    let mut client = pair.postfix.connect_from([127, 0, 0, 99].into())?;
+    client.send(b"PROXY TCP4 127.0.0.2 127.0.0.25 40000 25\r\n")?;
+    client.reply()?;
+    client.say("EHLO mx.partner.example")?;
+    client.say("MAIL FROM:<anna@partner.example>")?;
+    let reply = client.say("RCPT TO:<bob@rig.example>")?;
+    demand(reply.code == 550, reply.text())?;
+    client.say("QUIT")?;
+    let records = pair.records()?;
+    let told: Vec<_> =
+        records.iter().map(|record| (&record["client_name"], &record["client_resolve"])).collect();
+    let wanted = (&Value::from("mx.partner.example"), &Value::from("OK"));
+    demand(told == [wanted], format!("{records:#?}"))
 }
 
 /// `explain` and `simulate` judge the records of Postfix's sessions as the daemon did; its log `simulate` does not read,
@@ -385,8 +314,8 @@ fn records_read_back(rig: &Rig) -> Result<()> {
     };
     let judged = simulate(&pair.daemon.folder.join("decisions.jsonl"))?;
     demand(
-        judged["judged"]["messages"] == records.len()
-            && judged["changes"].as_array().is_some_and(Vec::is_empty),
+        number(&judged, "/judged/messages") == u64::try_from(records.len()).ok()
+            && number(&judged, "/changed") == Some(0),
         format!("{judged:#}"),
     )?;
     // As rsyslog writes it; the tag is the rig's own.
@@ -395,9 +324,15 @@ fn records_read_back(rig: &Rig) -> Result<()> {
     let lines = lines.iter().map(|line| format!("2026-11-22T02:07:27.000000+00:00 mail {line}\n"));
     fs::write(&log, lines.collect::<Vec<_>>().concat()).map_err(|e| format!("{}: {e}", log.display()))?;
     let told = simulate(&log)?;
-    demand(told["judged"]["messages"] == 0 && told["notes"].to_string().contains("lines: Postfix's"), {
-        format!("{told:#}")
-    })
+    let notes = told.get("notes").map(Value::to_string).unwrap_or_default();
+    demand(
+        number(&told, "/judged/messages") == Some(0) && notes.contains("lines: Postfix's"),
+        format!("{told:#}"),
+    )
+}
+
+fn number(value: &Value, place: &str) -> Option<u64> {
+    value.pointer(place).and_then(Value::as_u64)
 }
 
 fn brief(record: &Value) -> (&str, &str, &str) {

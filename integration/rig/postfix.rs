@@ -63,8 +63,6 @@ pub(crate) struct Postfix {
     master: Child,
     root: PathBuf,
     config: PathBuf,
-    /// Its queue folder.
-    pub(crate) queue: PathBuf,
     port: u16,
 }
 
@@ -112,7 +110,7 @@ impl Postfix {
             .stderr(output)
             .spawn()
             .map_err(|e| format!("{}: {e}", program.display()))?;
-        let mut postfix = Postfix { master, root, config, queue, port };
+        let mut postfix = Postfix { master, root, config, port };
         let addresses = [SERVER_V4.into(), SERVER_V6.into(), WITH_TLS.into()];
         let addresses: [SocketAddr; 3] = addresses.map(|ip: IpAddr| SocketAddr::new(ip, port));
         let listening = wait::until("Postfix to listen", || {
