@@ -2,8 +2,9 @@
 # Gets what the rig needs onto this machine: libraries and tools from Debian's packages, and sendmail and Postfix themselves.
 #
 # Promises: changes nothing when all is there already, and is quick then. Needs root or sudo for apt-get only.
-# Must not: install an MTA. It would put itself in place of the one the machine has, and two cannot be there at once; so
-# their packages are only unpacked, into cache folders under target/, and run from there.
+# Must not: install an MTA, or anything that starts by itself. It would put itself in place of the one the machine has, and
+# two MTAs cannot be there at once; so their packages are only unpacked, into cache folders under target/, and run
+# from there; so are others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,10 +20,9 @@ packages=(
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
+    libestr0 libfastjson4 liblognorm5 libpopt0 # what rsyslogd and logrotate are linked with
+    systemd                    # its journald, which the rig runs by itself; a machine that has booted without it stays so
 )
-# What is only unpacked, each MTA into a folder of its own.
-sendmail=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)
-postfix=(postfix)
 
 rig=${CARGO_TARGET_DIR:-target}/rig
 
@@ -51,15 +51,14 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >&2
 fi
 
-# Unpacks packages into a folder. The mark is the last thing written, so that a run that was cut short is done again
-# from the start.
+# unpack ROOT PACKAGE…: the mark is the last thing written, so that a run that was cut short is done again from the
+# start.
 unpack() {
-    local root=$1
+    local root=$1 fresh=$1.$$ package
     shift
     [ ! -e "$root/.complete" ] || return 0
     echo "setup: unpacking $* into $root" >&2
     apt_update
-    fresh=$root.$$
     trap 'rm -rf "$fresh"' EXIT
     mkdir -p "$fresh/packages"
     # As root apt would fetch as the user _apt, who may not write here; that is no error, only a warning.
@@ -74,5 +73,7 @@ unpack() {
     trap - EXIT
 }
 
-unpack "$rig/sendmail-root" "${sendmail[@]}"
-unpack "$rig/postfix-root" "${postfix[@]}"
+unpack "$rig/sendmail-root" sendmail-bin sendmail-base sendmail-cf sasl2-bin
+unpack "$rig/postfix-root" postfix
+# Installed, the one would take over /dev/log, and the other would rotate the machine's logs.
+unpack "$rig/logging-root" rsyslog logrotate

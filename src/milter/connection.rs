@@ -6,8 +6,9 @@
 
 use super::negotiate;
 use super::session::{Answer, Session};
-use crate::environment::Environment;
+use crate::environment::{Environment, timed};
 use crate::listener::{self, draining};
+use crate::policy::facts::Direction;
 use bytes::{Bytes, BytesMut};
 use indymilter::message::command::{CommandKind, OptNegPayload};
 use indymilter::message::reply::Reply;
@@ -167,12 +168,14 @@ fn answer(
         CommandKind::Mail => {
             let sender =
                 first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("MAIL")))?;
-            Step::Reply(reply_of(session.mail(environment, sender)))
+            let answer = timed(environment, Direction::Inbound, || session.mail(environment, sender));
+            Step::Reply(reply_of(answer))
         }
         CommandKind::Rcpt => {
             let recipient =
                 first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("RCPT")))?;
-            Step::Reply(reply_of(session.rcpt(environment, &recipient)))
+            let answer = timed(environment, Direction::Inbound, || session.rcpt(environment, &recipient));
+            Step::Reply(reply_of(answer))
         }
         CommandKind::BodyEnd => {
             session.forget_macros();

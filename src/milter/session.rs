@@ -9,7 +9,8 @@ use super::{macros, mta};
 use crate::environment::Environment;
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
-use crate::policy::facts;
+use crate::policy::facts::{self, Direction};
+use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::reply::Reply;
 use crate::policy::{Day, Policy};
@@ -35,6 +36,8 @@ pub struct Session {
     /// The same for RCPT. We ask for none there, and Postfix sends the queue id, which it has only now.
     rcpt_macros: Option<Bytes>,
     transaction: Option<Transaction>,
+    /// What was negotiated by the last MAIL: STARTTLS may come between two.
+    negotiated: Option<Negotiated>,
 }
 
 /// From a MAIL that could not be settled to the end of its message.
@@ -86,7 +89,13 @@ impl Session {
             refused: false,
             named_recipient: false,
         };
-        match transaction.judge(environment, None) {
+        let (judged, negotiated) = transaction.judge(environment, None);
+        if let Some(negotiated) = negotiated
+            && self.negotiated.replace(negotiated) != Some(negotiated)
+        {
+            environment.session(Direction::Inbound, negotiated);
+        }
+        match judged {
             Judged::Settled => Answer::Accept,
             Judged::Open(disposition) => {
                 transaction.refused = disposition != Disposition::Accept;
@@ -105,7 +114,7 @@ impl Session {
         let Some(transaction) = &mut self.transaction else { return Answer::Continue };
         transaction.named_recipient = true;
         transaction.rcpt_macros = macros;
-        match transaction.judge(environment, Some(recipient)) {
+        match transaction.judge(environment, Some(recipient)).0 {
             Judged::Refused(reply) => Answer::Refuse(reply),
             Judged::Settled | Judged::Open(_) => Answer::Continue,
         }
@@ -130,7 +139,11 @@ enum Judged {
 
 impl Transaction {
     /// Decides on the message (no recipient) or a recipient, and records what is thereby settled.
-    fn judge(&self, environment: &impl Environment, recipient: Option<&[u8]>) -> Judged {
+    fn judge(
+        &self,
+        environment: &impl Environment,
+        recipient: Option<&[u8]>,
+    ) -> (Judged, Option<Negotiated>) {
         let for_all = recipient.is_none();
         self.decide(environment, recipient, |decision| {
             let accepted = decision.disposition == Disposition::Accept;
@@ -148,11 +161,12 @@ impl Transaction {
         environment: &impl Environment,
         recipient: Option<&[u8]>,
         is_settled: impl Fn(&Decision<'_>) -> bool,
-    ) -> Judged {
+    ) -> (Judged, Option<Negotiated>) {
         let mut told = macros::told(&self.macros);
         told.queue_id = told.queue_id.or_else(|| macros::told(&self.rcpt_macros).queue_id);
         // Without a session there is nothing to judge, and nothing to record.
-        let Some(facts) = mta::facts(&told) else { return Judged::Settled };
+        let Some(facts) = mta::facts(&told) else { return (Judged::Settled, None) };
+        let negotiated = Some(Negotiated::of(&facts));
         let sender = facts::text(&self.sender);
         let recipient = recipient.map(facts::text);
         let mut envelope =
@@ -166,10 +180,10 @@ impl Transaction {
             decision = decide(&self.policy, &facts, envelope, day);
         }
         if !is_settled(&decision) {
-            return Judged::Open(decision.disposition);
+            return (Judged::Open(decision.disposition), negotiated);
         }
         let record = Record::new(now, &facts, envelope, &decision, self.policy.fingerprint());
         environment.record(&facts, &decision, &record);
-        decision.reply.map_or(Judged::Settled, Judged::Refused)
+        (decision.reply.map_or(Judged::Settled, Judged::Refused), negotiated)
     }
 }
