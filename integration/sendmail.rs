@@ -1,4 +1,5 @@
-//! The cases of `integration/cases`, each against a private sm-mta with the real daemon attached.
+//! The cases of `integration/cases`, each against a private sm-mta with the real daemon attached, and many against
+//! a private Postfix.
 //!
 //! Runs under plain `cargo test`, as root; `integration/test.sh` gets what is needed first. One case file is one test.
 //! Promises: the machine is not touched (see `rig`). Must not skip: what cannot be run has failed.
@@ -15,6 +16,7 @@ mod load;
 mod logging;
 mod mail_log;
 mod outbound;
+mod postfix;
 mod promotion;
 mod promptness;
 mod report;
@@ -96,7 +98,8 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("rulesets-rcpt".to_owned(), Box::new(rulesets::rcpt)));
     of_rust.push(("rulesets-perm-err".to_owned(), Box::new(rulesets::perm_err)));
     of_rust.push(("rulesets-round-trip".to_owned(), Box::new(rulesets::round_trip)));
-    let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(logging::ALL).chain(faults::ALL);
+    let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(logging::ALL).chain(postfix::ALL);
+    let by_name = by_name.chain(faults::ALL);
     of_rust.extend(by_name.map(|(name, test)| ((*name).to_owned(), Box::new(*test) as selftest::Test)));
     let of_rust = of_rust.into_iter().map(|(name, test)| {
         let rig = rig.clone();
