@@ -13,14 +13,11 @@ use encr_milter::policy::decide::Disposition;
 use encr_milter::policy::rule::Mode;
 use encr_milter_fuzz::memory;
 use encr_milter_fuzz::policies::{self, Trial};
+use encr_milter_fuzz::session::{IDLE, Outcome, converse};
 use encr_milter_fuzz::text::Word;
-use encr_milter_fuzz::wire::{self, Said, Wire};
-use encr_milter_fuzz::world::{Seen, World};
+use encr_milter_fuzz::wire;
+use encr_milter_fuzz::world::Seen;
 use libfuzzer_sys::fuzz_target;
-use std::cell::RefCell;
-use std::rc::Rc;
-use std::time::Duration;
-use tokio::sync::watch;
 
 #[derive(Arbitrary, Debug)]
 struct Input {
@@ -171,23 +168,10 @@ impl Frame {
     }
 }
 
-struct Outcome {
-    said: Rc<RefCell<Said>>,
-    records: Vec<Seen>,
-    ended: Result<(), String>,
-}
-
 fn run(trial: &Trial, waited: u32, pieces: Vec<Vec<u8>>) -> Outcome {
-    let world = Rc::new(World::new(&trial.policy, waited));
-    let look = Rc::clone(&world);
-    let (wire, said) = Wire::new(pieces, move || look.count());
-    // Whoever could begin a drain is there as long as the connection.
-    let (keep, drain) = watch::channel(false);
-    let ended = wire::run(connection::serve(wire, &*world, drain, Duration::from_mins(10)));
-    drop(keep);
-    let ended = ended.map_err(|error| error.to_string());
-    let records = Rc::into_inner(world).expect("the connection has ended").records();
-    Outcome { said, records, ended }
+    converse(trial, waited, pieces, async |wire, world, drain| {
+        connection::serve(wire, world, drain, IDLE).await
+    })
 }
 
 /// Replies, taken apart as an MTA would.

@@ -8,6 +8,7 @@ pub mod check;
 pub mod files;
 pub mod memory;
 pub mod policies;
+pub mod session;
 pub mod text;
 pub mod wire;
 pub mod world;
