@@ -3,6 +3,8 @@
 //! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
 //! from the folder of the file; a mistake is told as in a policy.
 
+mod control;
+mod http;
 mod log;
 
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
@@ -11,12 +13,11 @@ use crate::listener::{Address, Ownership};
 use crate::policy::Policy;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
-use crate::telemetry::log::{Format, with_causes};
-use crate::telemetry::sink::Target;
+use crate::telemetry::log::{Settings, with_causes};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeTable;
-use tracing::Level;
 
 /// Where the file lies unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/encr-milter/encr-milter.toml";
@@ -32,7 +33,8 @@ const MAX_SIZE: u64 = 1024 * 1024;
 const DEFAULT_LISTEN: &str = "/run/encr-milter/milter.sock";
 const DEFAULT_STATE: &str = "/var/lib/encr-milter";
 
-const TOP: &[&str] = &["version", "milter", "policy", "log", "outbound", "http", "state", "evidence"];
+const TOP: &[&str] =
+    &["version", "milter", "policy", "log", "outbound", "http", "control", "state", "evidence"];
 const MILTER: &[&str] = &[
     "listen",
     "max-connections",
@@ -45,7 +47,10 @@ const MILTER: &[&str] = &[
 const OUTBOUND: &[&str] =
     &["listen", "max-connections", "socket-user", "socket-group", "socket-mode", "idle-timeout"];
 const POLICY: &[&str] = &["files", "max-size"];
-const LOG: &[&str] = &["level", "format", "output", "decisions"];
+const LOG: &[&str] =
+    &["level", "format", "output", "decisions", "syslog-server", "syslog-facility", "syslog-max-size"];
+const HTTP: &[&str] = &["listen"];
+const CONTROL: &[&str] = &["listen", "enabled"];
 const STATE: &[&str] = &["dir"];
 const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
 
@@ -56,18 +61,16 @@ pub struct DaemonFile {
     pub milter: Sockets,
     /// The same for the socket map of mail that leaves; it listens nowhere unless told to.
     pub outbound: Sockets,
+    /// The unix socket on which `status` and `reload` ask, where there is to be one.
+    pub control: Option<PathBuf>,
     /// How long open transactions have to get to their end when the daemon stops.
     pub drain: Duration,
     /// The policy's files, and their limit.
     pub policy: PolicyFiles,
-    /// The log's level.
-    pub level: Level,
-    /// The log's format.
-    pub format: Format,
-    /// Where the log goes.
-    pub output: Target,
-    /// Where decisions are written as JSON Lines.
-    pub decisions: Option<PathBuf>,
+    /// The log, and the file of decisions.
+    pub log: Settings,
+    /// Where metrics and the state of health are asked for; nowhere unless told to.
+    pub http: Vec<SocketAddr>,
     /// Where the last good policy is kept, and evidence.
     pub state: PathBuf,
     /// Whether and how evidence is kept.
@@ -138,6 +141,8 @@ impl PolicyFiles {
 pub struct Read {
     /// The settings, where nothing is wrong.
     pub daemon: Option<DaemonFile>,
+    /// Where the daemon is asked, as far as a wrong file tells.
+    pub control: Option<PathBuf>,
     /// What is wrong, or odd.
     pub diagnostics: Diagnostics,
     /// The file, for the lines to show.
@@ -153,20 +158,21 @@ pub fn read(path: &Path) -> Read {
         Ok(Err(_)) => {
             let message = format!("{} is not UTF-8 text", path.display());
             diagnostics.push(Diagnostic::error("not-utf8", message).in_file(path));
-            return Read { daemon: None, diagnostics, sources };
+            return Read { daemon: None, control: None, diagnostics, sources };
         }
         Err(error) => {
             let message = format!("cannot read {}: {error}", path.display());
             diagnostics.push(Diagnostic::error("unreadable-file", message).in_file(path));
-            return Read { daemon: None, diagnostics, sources };
+            return Read { daemon: None, control: None, diagnostics, sources };
         }
     };
     let file = sources.add(path.to_path_buf(), text.as_str().into());
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     let daemon = parse(&text, file, folder, &mut diagnostics);
+    let control = daemon.control.clone();
     let daemon = (!diagnostics.has_errors()).then_some(daemon);
-    Read { daemon, diagnostics, sources }
+    Read { daemon, control, diagnostics, sources }
 }
 
 fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics) -> DaemonFile {
@@ -178,12 +184,11 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
             ownership: Ownership { stays: true, ..Ownership::default() },
             ..Sockets::at(Vec::new())
         },
+        control: None,
         drain: DEFAULT_DRAIN,
         policy: PolicyFiles { patterns: vec![folder.join("policy.toml")], max_size: DEFAULT_MAX_SIZE },
-        level: Level::INFO,
-        format: Format::Text,
-        output: Target::Stderr,
-        decisions: None,
+        log: Settings::default(),
+        http: Vec::new(),
         state: DEFAULT_STATE.into(),
         evidence: Some(Evidence::default()),
     };
@@ -216,6 +221,8 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
             );
         }
     }
+    let fields = section(&mut walk, "control", CONTROL);
+    control::read(&mut walk, fields.as_ref(), &mut daemon);
     if let Some(fields) = section(&mut walk, "policy", POLICY) {
         policy(&mut walk, &fields, folder, &mut daemon);
     }
@@ -230,11 +237,8 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
     if let Some(fields) = section(&mut walk, "evidence", EVIDENCE) {
         daemon.evidence = evidence(&mut walk, &fields);
     }
-    if let Some(fields) = section(&mut walk, "http", &["listen"]) {
-        walk.tell(
-            Diagnostic::warning("not-served", "[http] is not served by this version: it is ignored")
-                .at(fields.place),
-        );
+    if let Some(fields) = section(&mut walk, "http", HTTP) {
+        http::read(&mut walk, &fields, &mut daemon);
     }
     daemon
 }

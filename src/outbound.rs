@@ -8,11 +8,12 @@
 //! message and server (no recipient) where the policy judges no recipients of deliveries, else one for each
 //! recipient.
 
-use crate::environment::Environment;
+use crate::environment::{Environment, timed};
 use crate::listener::{ConnectionError, draining};
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
-use crate::policy::facts::{self, Facts};
+use crate::policy::facts::{self, Direction, Facts};
+use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::{Day, Policy};
 use crate::sendmail::socket_map::{Answer, Fault, Request, netstring};
@@ -43,7 +44,7 @@ where
         let fault = loop {
             match netstring(&input) {
                 Ok(Some((content, length))) => {
-                    asking.answer(content, environment, &mut output);
+                    timed(environment, Direction::Outbound, || asking.answer(content, environment, &mut output));
                     input.advance(length);
                 }
                 Ok(None) => break None,
@@ -122,6 +123,10 @@ impl Asking {
         let mut decision = decide(&policy, &facts, envelope, day);
         if decision.wants_names && !request.has_names {
             return Answer::Names.write(out);
+        }
+        // Asked once for each connection, when STARTTLS is over or was not offered.
+        if request.recipient.is_none() {
+            environment.session(Direction::Outbound, Negotiated::of(&facts));
         }
         if let Some(delay) = decision.max_delay {
             envelope.waited = Some(environment.waited(Attempt::of(&facts, envelope), delay, now));

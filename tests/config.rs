@@ -51,9 +51,9 @@ fn the_samples_in_config_are_sound() {
 fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     let text = fs::read_to_string(source("config/encr-milter.toml")).unwrap();
     let all = uncommented(&text, |_| true);
-    // Sockets of both kinds have the first.
+    // Sockets of several kinds have the first.
     for (setting, count) in [
-        ("listen", 2),
+        ("listen", 3),
         ("max-connections", 2),
         ("socket-user", 2),
         ("socket-group", 2),
@@ -66,8 +66,11 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
         ("format", 1),
         ("output", 1),
         ("decisions", 1),
+        ("syslog-server", 1),
+        ("syslog-facility", 1),
+        ("syslog-max-size", 1),
         ("dir", 1),
-        ("enabled", 1),
+        ("enabled", 2),
         ("keep-days", 1),
         ("max-peers", 1),
     ] {
@@ -87,10 +90,13 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     assert_eq!(all.diagnostics.summary(), None, "{}", all.diagnostics.render(&all.sources, false));
     let (short, mut all) = (short.daemon.unwrap(), all.daemon.unwrap());
     // And for decisions, which the sample has written.
-    assert!(all.decisions.take().is_some() && short.decisions.is_none());
+    assert!(all.log.decisions.take().is_some() && short.log.decisions.is_none());
     // Mail that leaves is asked about where it is told to be: the sample shows where that might be.
     assert!(!all.outbound.listen.is_empty() && short.outbound.listen.is_empty());
     all.outbound.listen.clear();
+    // And so is where metrics might be asked for.
+    assert!(!all.http.is_empty() && short.http.is_empty());
+    all.http.clear();
     assert_eq!(all, short);
 }
 
@@ -133,7 +139,7 @@ fn the_unit_and_the_daemons_defaults_agree() {
     let daemon = daemon_file::read(&source("config/encr-milter.toml")).daemon.unwrap();
     let folder = |root: &str, name: &str| Path::new(root).join(unit(name));
     assert_eq!(daemon.state, folder("/var/lib", "StateDirectory"));
-    assert_eq!(daemon.decisions.as_ref().unwrap().parent().unwrap(), folder("/var/log", "LogsDirectory"));
+    assert_eq!(daemon.log.decisions.as_ref().unwrap().parent().unwrap(), folder("/var/log", "LogsDirectory"));
     let listen = daemon.milter.listen.first().unwrap().to_string();
     let socket = Path::new(listen.strip_prefix("unix:").unwrap());
     assert_eq!(socket.parent().unwrap(), folder("/run", "RuntimeDirectory"));
@@ -142,6 +148,36 @@ fn the_unit_and_the_daemons_defaults_agree() {
 
     let stop: u64 = unit("TimeoutStopSec").trim_end_matches('s').parse().unwrap();
     assert!(stop > daemon.drain.as_secs(), "systemd would cut the drain off");
+    // A reload answers with its outcome, by the socket that the daemon's file has.
+    assert_eq!(unit("ExecReload"), format!("/usr/bin/encr-milter reload -c {}", daemon_file::DEFAULT_PATH));
+    assert_eq!(
+        daemon.control.as_deref(),
+        Some(folder("/run", "RuntimeDirectory").join("control.sock").as_path())
+    );
+    assert_eq!(unit("Type"), "notify");
+    assert!(unit("WatchdogSec").ends_with('s') && unit("RuntimeDirectoryPreserve") == "yes");
     let descriptors: usize = unit("LimitNOFILE").parse().unwrap();
     assert!(descriptors > daemon.max_connections());
+}
+
+#[test]
+fn the_socket_unit_has_the_sockets_of_the_daemons_file() {
+    let text = fs::read_to_string(source("config/encr-milter.socket")).unwrap();
+    let streams = |prefix: &str| -> Vec<String> {
+        let addresses = text.lines().filter_map(|line| line.strip_prefix(prefix));
+        addresses.map(|address| format!("unix:{address}")).collect()
+    };
+    let addresses = |sockets: &daemon_file::Sockets| -> Vec<String> {
+        sockets.listen.iter().map(ToString::to_string).collect()
+    };
+    let sample = fs::read_to_string(source("config/encr-milter.toml")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("all.toml"), uncommented(&sample, |line| !line.starts_with("socket-")))
+        .unwrap();
+    let daemon = daemon_file::read(&folder.path().join("all.toml")).daemon.unwrap();
+    assert_eq!(streams("ListenStream="), addresses(&daemon.milter));
+    // Commented out in both.
+    assert_eq!(streams("#ListenStream="), addresses(&daemon.outbound));
+    assert!(text.contains(&format!("\nSocketMode={:04o}\n", daemon.milter.ownership.mode)));
+    assert!(text.contains(&format!("-m {} /run/encr-milter\n", unit("RuntimeDirectoryMode"))));
 }

@@ -9,11 +9,15 @@ mod explain;
 mod file;
 mod installation;
 mod policies;
+mod probe;
 mod promote;
+mod reload;
 mod replaying;
 mod report;
 mod run;
+mod running;
 mod simulate;
+mod status;
 
 use crate::policy::Day;
 use clap::{Parser, Subcommand};
@@ -29,10 +33,13 @@ pub(crate) mod exit {
     pub(crate) const DATA: u8 = 65;
     pub(crate) const NO_INPUT: u8 = 66;
     pub(crate) const UNAVAILABLE: u8 = 69;
+    pub(crate) const SOFTWARE: u8 = 70;
     pub(crate) const OS: u8 = 71;
     pub(crate) const CANT_CREATE: u8 = 73;
     pub(crate) const IO: u8 = 74;
     pub(crate) const TEMP_FAIL: u8 = 75;
+    pub(crate) const PROTOCOL: u8 = 76;
+    pub(crate) const NO_PERMISSION: u8 = 77;
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -47,10 +54,12 @@ Begin:
   encr-milter report /var/log/mail.log*              who encrypts how, and who would break?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
+  encr-milter status                                 how does it do?
 
 Exit codes are those of sysexits(3): 0 all is well, 1 a gate is shut, 64 wrong arguments, 65 bad input,
-66 no input, 69 a socket is taken, 71 the system refused, 73 a file cannot be made, 74 output failed,
-75 try again, 78 a file of the configuration is wrong.";
+66 no input, 69 a socket is taken or nobody answers, 70 a fault of the program, 71 the system refused, 73 a file
+cannot be made, 74 output failed, 75 try again, 76 a server breaks the protocol, 77 no permission, 78 a file of the
+configuration is wrong.";
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
@@ -64,6 +73,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Reload(reload::Arguments),
+    Status(status::Arguments),
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
@@ -72,6 +83,7 @@ enum Command {
     Evidence(evidence::Arguments),
     Promote(promote::Arguments),
     Demote(demote::Arguments),
+    Probe(Box<probe::Arguments>),
 }
 
 /// Runs the command that the process was called with.
@@ -86,6 +98,8 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run(arguments) => Ok(run::run(&arguments)),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),
@@ -94,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Evidence(arguments) => evidence::run(&arguments),
         Command::Promote(arguments) => promote::run(&arguments),
         Command::Demote(arguments) => demote::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -32,12 +32,12 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             let code = match &error {
-                StartError::NoPolicy(_) => exit::CONFIG,
+                StartError::NoPolicy(_) | StartError::Passed(_) => exit::CONFIG,
                 StartError::Listen(..) => exit::UNAVAILABLE,
                 StartError::Set(..) => exit::OS,
             };
             // Where the log goes to standard error, it has said so already.
-            if daemon.output != Target::Stderr {
+            if daemon.log.output != Target::Stderr {
                 complain(&format!("not started: {}", with_causes(&error)));
             }
             code
