@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 packages=(
     ca-certificates            # cargo's downloads
     gcc libc6-dev              # Rust's linker; C parts of crates
+    g++                        # libFuzzer, which is built with the fuzz targets
     pkg-config libssl-dev      # the rig's SMTP client speaks TLS by OpenSSL, which can still do the weak ciphers
     iproute2                   # the loopback device of the private network
     m4                         # sendmail.mc to sendmail.cf

@@ -44,13 +44,23 @@ where
     let mut input = BytesMut::with_capacity(READ_BUFFER);
     let mut output = Vec::new();
     loop {
-        while let Some((content, length)) = netstring(&input).map_err(ConnectionError::Protocol)? {
-            timed(environment, Direction::Outbound, || asking.answer(content, environment, &mut output));
-            input.advance(length);
-        }
+        let fault = loop {
+            match netstring(&input) {
+                Ok(Some((content, length))) => {
+                    timed(environment, Direction::Outbound, || asking.answer(content, environment, &mut output));
+                    input.advance(length);
+                }
+                Ok(None) => break None,
+                Err(fault) => break Some(fault),
+            }
+        };
+        // What was asked before a fault has been decided, and perhaps recorded: it is answered all the same.
         if !output.is_empty() {
             timeout(idle, stream.write_all(&output)).await.map_err(|_| ConnectionError::Idle(idle))??;
             output.clear();
+        }
+        if let Some(fault) = fault {
+            return Err(ConnectionError::Protocol(fault));
         }
         let between_questions = input.is_empty();
         input.reserve(READ_BUFFER);
