@@ -33,7 +33,7 @@ use crate::load::session::{Fault, OFFER, Session};
 use crate::load::tally::Tally;
 use crate::load::wire::{Frame, Target, Wire, string};
 use crate::rig::daemon::Daemon;
-use crate::rig::{Result, Rig, tool, wait};
+use crate::rig::{Result, Rig, tool};
 
 type Trial = fn(&Rig) -> Result<()>;
 
@@ -366,14 +366,4 @@ fn by_key<T>(
     told: impl IntoIterator<Item = (T, crate::load::session::Told)>,
 ) -> BTreeMap<(String, Option<String>), T> {
     told.into_iter().map(|(at, told)| ((told.id, told.recipient), at)).collect()
-}
-
-/// Waits until memory is no more than that.
-fn until_memory(site: &Site, most: u64) -> Result<()> {
-    let last = std::cell::Cell::new(0);
-    wait::until("memory to be given back", || {
-        last.set(site.memory().unwrap_or(u64::MAX));
-        (last.get() <= most).then_some(())
-    })
-    .map_err(|fault| format!("{fault}: {} KiB, and {most} were to be left", last.get()))
 }
