@@ -22,7 +22,7 @@ packages=(
 # What is only unpacked.
 unpacked=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)
 
-root=${CARGO_TARGET_DIR:-target}/rig/sendmail-root
+rig=${CARGO_TARGET_DIR:-target}/rig
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -- "$@"; fi
@@ -49,15 +49,18 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >&2
 fi
 
-# The mark is the last thing written, so that a run that was cut short is done again from the start.
-if [ ! -e "$root/.complete" ]; then
-    echo "setup: unpacking ${unpacked[*]} into $root" >&2
+# unpack ROOT PACKAGE…: the mark is the last thing written, so that a run that was cut short is done again from the start.
+unpack() {
+    local root=$1 package
+    shift
+    [ ! -e "$root/.complete" ] || return 0
+    echo "setup: unpacking $* into $root" >&2
     apt_update
     fresh=$root.$$
     trap 'rm -rf "$fresh"' EXIT
     mkdir -p "$fresh/packages"
     # As root apt would fetch as the user _apt, who may not write here; that is no error, only a warning.
-    (cd "$fresh/packages" && apt-get -qq -o APT::Sandbox::User=root download "${unpacked[@]}")
+    (cd "$fresh/packages" && apt-get -qq -o APT::Sandbox::User=root download "$@")
     for package in "$fresh"/packages/*.deb; do
         dpkg-deb -x "$package" "$fresh"
     done
@@ -66,4 +69,8 @@ if [ ! -e "$root/.complete" ]; then
     rm -rf "$root"
     mv "$fresh" "$root"
     trap - EXIT
-fi
+}
+
+unpack "$rig/sendmail-root" "${unpacked[@]}"
+# A Prometheus that is installed would run as a service of this machine.
+unpack "$rig/prometheus-root" prometheus

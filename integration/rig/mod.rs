@@ -12,6 +12,7 @@ pub(crate) mod listening;
 pub(crate) mod log;
 pub(crate) mod namespace;
 pub(crate) mod peers;
+pub(crate) mod prometheus;
 pub(crate) mod sender;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;
@@ -41,7 +42,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(daemon: &Path) -> Result<Rig> {
-        let sendmail_root = unpacked_sendmail()?;
+        let sendmail_root = unpacked("sendmail")?;
         sendmail::prepare_auth(&sendmail_root)?;
         Ok(Rig {
             sendmail_root,
@@ -66,13 +67,13 @@ impl Rig {
 }
 
 /// What setup.sh unpacked lies in the target folder, wherever that is, and so does this program.
-fn unpacked_sendmail() -> Result<PathBuf> {
+pub(crate) fn unpacked(what: &str) -> Result<PathBuf> {
     let program = std::env::current_exe().map_err(|e| format!("where this program lies: {e}"))?;
     program
         .ancestors()
-        .map(|folder| folder.join("rig/sendmail-root"))
+        .map(|folder| folder.join(format!("rig/{what}-root")))
         .find(|root| root.join(".complete").exists())
         .ok_or_else(|| {
-            "sendmail is not unpacked yet: run integration/setup.sh, or integration/test.sh".to_owned()
+            format!("{what} is not unpacked yet: run integration/setup.sh, or integration/test.sh")
         })
 }
