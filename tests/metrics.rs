@@ -14,7 +14,7 @@
 
 mod support;
 
-use encr_milter::telemetry::metrics::reference::{Kind, METRICS};
+use encr_milter::telemetry::metrics::reference::{BITS, FACT_NAMES, Kind, METRICS, VERSIONS};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -413,6 +413,12 @@ fn the_guide_the_dashboard_and_the_alerts_speak_of_metrics_that_there_are() {
         let row = rows.get(metric.name).unwrap_or_else(|| panic!("the guide's table has no {}", metric.name));
         let labels: Vec<_> = row.split('|').next().unwrap().split('`').skip(1).step_by(2).collect();
         assert_eq!(labels, metric.labels, "{}", metric.name);
+    }
+    // And so has that of labels each value.
+    for (label, values) in [("version", VERSIONS.as_slice()), ("bits", &BITS), ("fact", &FACT_NAMES)] {
+        let row = guide.lines().find_map(|line| line.strip_prefix(&format!("| `{label}` | "))).unwrap();
+        let words: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+        assert_eq!(words, values, "{label}");
     }
     // Where an alert sends its reader, there is something.
     let headings: BTreeSet<_> = guide.lines().filter(|line| line.starts_with('#')).map(anchor).collect();

@@ -47,7 +47,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, buf) {
             Poll::Pending => self.wait(cx),
-            written => written,
+            written @ Poll::Ready(_) => written,
         }
     }
 
@@ -58,7 +58,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write_vectored(cx, bufs) {
             Poll::Pending => self.wait(cx),
-            written => written,
+            written @ Poll::Ready(_) => written,
         }
     }
 
@@ -69,7 +69,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Pending => self.wait(cx),
-            flushed => {
+            flushed @ Poll::Ready(_) => {
                 // Asked for when all of an answer has been written.
                 self.end = None;
                 flushed
@@ -102,7 +102,7 @@ mod tests {
                     sleep(Duration::from_millis(5)).await;
                 }
             });
-            let error = patient.write_all(&[b'x'; 100_000]).await.unwrap_err();
+            let error = patient.write_all(&vec![b'x'; 100_000]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             drop(patient);
             slow.await.unwrap();
