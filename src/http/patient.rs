@@ -113,23 +113,19 @@ mod tests {
     fn each_answer_has_the_whole_time() {
         block_on(async {
             let (ours, mut theirs) = tokio::io::duplex(64);
-            let within = Duration::from_millis(500);
-            let mut patient = Patient::new(ours, within);
-            let reader = tokio::spawn(async move {
-                let mut bytes = [0; 64];
-                // Two answers that take three quarters of the time each.
-                for _ in 0..2 {
-                    sleep(within * 3 / 4).await;
-                    for _ in 0..2 {
-                        theirs.read_exact(&mut bytes).await.unwrap();
-                    }
-                }
-            });
+            let mut patient = Patient::new(ours, Duration::from_hours(1));
             for _ in 0..2 {
-                patient.write_all(&[b'x'; 128]).await.unwrap();
+                // More than there is room for: it has to wait.
+                let half = patient.write(&[b'x'; 128]).await.unwrap();
+                let full = std::future::poll_fn(|context| {
+                    Poll::Ready(Pin::new(&mut patient).poll_write(context, &[b'x'; 128]).is_pending())
+                });
+                assert!(full.await && patient.end.is_some());
+                let mut taken = vec![0; half];
+                theirs.read_exact(&mut taken).await.unwrap();
                 patient.flush().await.unwrap();
+                assert!(patient.end.is_none(), "the next one begins anew");
             }
-            reader.await.unwrap();
         });
     }
 }
