@@ -62,7 +62,7 @@ fn of_each<T>(rounds: usize, mut work: impl FnMut(usize) -> T) -> Duration {
     for round in 0..rounds {
         black_box(work(round));
     }
-    used() - begun
+    used().saturating_sub(begun)
 }
 
 fn tell(what: &str, took: Duration, rounds: usize) {
@@ -117,7 +117,7 @@ fn main() {
         });
         tell(
             &format!("a decision that is counted, {threads} threads at once"),
-            used() - begun,
+            used().saturating_sub(begun),
             ROUNDS * threads,
         );
     }
@@ -128,7 +128,7 @@ fn main() {
             scope.spawn(|| of_each(ROUNDS, |_| metrics.decided(Direction::Inbound, &decisions[0])));
         }
     });
-    tell("the same by 2 threads, all of them by one rule", used() - begun, ROUNDS * 2);
+    tell("the same by 2 threads, all of them by one rule", used().saturating_sub(begun), ROUNDS * 2);
 
     for form in [Form::Plain, Form::OpenMetrics] {
         let took = of_each(20, |_| metrics.text(Sample::default(), form).unwrap());
