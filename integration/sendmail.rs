@@ -15,6 +15,7 @@ mod faults;
 mod load;
 mod logging;
 mod mail_log;
+mod metrics;
 mod outbound;
 mod postfix;
 mod promotion;
@@ -86,6 +87,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("sample-passing".to_owned(), Box::new(samples::passing)));
     of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
+    of_rust.push(("prometheus".to_owned(), Box::new(metrics::scraped)));
     of_rust.push(("report-page".to_owned(), Box::new(report::pages)));
     of_rust.push(("max-delay".to_owned(), Box::new(waiting::max_delay)));
     of_rust.push(("promotion".to_owned(), Box::new(promotion::promotion)));

@@ -79,3 +79,5 @@ unpack "$rig/sendmail-root" sendmail-bin sendmail-base sendmail-cf sasl2-bin
 unpack "$rig/postfix-root" postfix
 # Installed, the one would take over /dev/log, and the other would rotate the machine's logs.
 unpack "$rig/logging-root" rsyslog logrotate
+# A Prometheus that is installed would run as a service of this machine.
+unpack "$rig/prometheus-root" prometheus

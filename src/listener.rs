@@ -512,6 +512,7 @@ where
                 );
                 accepting.failed();
                 tokio::time::sleep(pause).await;
+                accepting.tries_again();
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
