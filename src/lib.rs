@@ -12,6 +12,7 @@ pub mod cli;
 pub mod daemon_file;
 pub mod database;
 pub mod diagnostics;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
 pub mod listener;

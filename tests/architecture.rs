@@ -34,6 +34,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("outbound", &["policy", "listener", "environment", "sendmail"]),
     ("daemon_file", &["listener", "policy_file", "telemetry", "policy", "diagnostics", "evidence"]),
     ("reload", &["daemon_file", "policy", "policy_file", "snapshot", "telemetry", "diagnostics"]),
+    ("doctor", &["policy", "diagnostics", "policy_file", "sendmail", "listener", "probe", "daemon_file"]),
     (
         "service",
         &[
@@ -71,6 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "evidence",
             "report",
             "probe",
+            "doctor",
         ],
     ),
     ("main", &["cli"]),
