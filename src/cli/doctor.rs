@@ -86,13 +86,14 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     } else {
         let colour =
             io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        draw(&mut out, &report, arguments.quiet, colour)?;
+        draw(&mut out, &report, arguments, colour)?;
     }
     Ok(if report.ok { exit::OK } else { exit::CONFIG })
 }
 
 /// By area, each finding with what to do below it; the sum at the end.
-fn draw(out: &mut impl Write, report: &Report<'_>, quiet: bool, colour: bool) -> io::Result<()> {
+fn draw(out: &mut impl Write, report: &Report<'_>, arguments: &Arguments, colour: bool) -> io::Result<()> {
+    let (quiet, tried) = (arguments.quiet, arguments.live);
     let mut area = None;
     for finding in report.findings.iter().filter(|finding| !quiet || finding.level != Level::Ok) {
         if area != Some(finding.area) {
@@ -132,5 +133,9 @@ fn draw(out: &mut impl Write, report: &Report<'_>, quiet: bool, colour: bool) ->
         (true, false) => format!("no problems; {}", parts.join(", ")),
         (false, _) => parts.join(", "),
     };
-    writeln!(out, "{sum}")
+    writeln!(out, "{sum}")?;
+    if report.ok && !tried {
+        writeln!(out, "whether a message is judged here and now: encr-milter doctor --live")?;
+    }
+    Ok(())
 }

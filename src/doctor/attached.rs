@@ -129,6 +129,7 @@ fn lists(sendmail: &Sendmail, ours: &[Filter], findings: &mut Findings) {
         findings.ok(AREA, "attached", format!("every session is shown to {names}"));
         return;
     }
+    let all = left_out.len() == ports.len();
     for port in left_out {
         let own = port.filters.is_some();
         let why = if own {
@@ -149,7 +150,7 @@ fn lists(sendmail: &Sendmail, ours: &[Filter], findings: &mut Findings) {
         // Those who submit mail have authenticated, and are exempt anyway.
         let submission = port.reach().is_some_and(|(_, number)| matches!(number, 587 | 465))
             || port.modifiers.contains('a');
-        if submission {
+        if submission && !all {
             findings.warning(AREA, "attached", found, &[&remedy, MAKE]);
         } else {
             findings.problem(AREA, "attached", found, &[&remedy, MAKE]);
@@ -256,17 +257,12 @@ fn timeouts(filter: &Filter, findings: &mut Findings) {
 
 /// We ask for the macros that we need; lists of sendmail's own count for other milters only.
 fn macros(sendmail: &Sendmail, findings: &mut Findings) {
-    let lists = sendmail.cf.macro_lists();
-    if lists.is_empty() {
+    if sendmail.cf.macro_lists().is_empty() {
         return;
     }
-    let names: Vec<&str> = lists.iter().map(|(name, _)| name.as_str()).collect();
     findings.ok(
         AREA,
         "macro-lists",
-        format!(
-            "{} are set: for other milters; encr-milter asks for its own, which goes before them",
-            names.join(", ")
-        ),
+        "sendmail.cf has lists of macros (Milter.macros…): they are for other milters; encr-milter asks for its own",
     );
 }

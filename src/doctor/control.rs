@@ -12,7 +12,7 @@ use std::time::Duration;
 const MAX_ANSWER: u64 = 16 * 1024 * 1024;
 
 /// What is known of the daemon that runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
     /// Its process.
     pub pid: Option<u32>,

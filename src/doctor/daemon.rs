@@ -1,10 +1,10 @@
 //! The daemon: its file, its policy, whether it runs and by which policy, and what it writes to.
 
 use super::Known;
-use super::control::{Control, NoStatus, Running};
+use super::control::{Control, Running};
 use super::finding::{Area, Findings};
-use super::machine::{Machine, Who, group_name, shown, user_name};
-use crate::daemon_file::{self, DaemonFile};
+use super::machine::{Machine, Process, Who, group_name, shown, user_name};
+use crate::daemon_file::{self, DEFAULT_PATH, DaemonFile};
 use crate::diagnostics::{Diagnostics, Severity, Sources};
 use crate::listener::Address;
 use crate::policy::Policy;
@@ -61,7 +61,9 @@ fn files(known: &mut Known<'_>, findings: &mut Findings) {
     if !read.diagnostics.iter().any(|_| true) {
         findings.ok(AREA, "daemon-file", format!("{}: nothing wrong with it", config.display()));
     }
-    let loaded = load(&daemon.policy.request(), &mut Disk, known.today);
+    let mut request = daemon.policy.request();
+    request.patterns = request.patterns.iter().map(|file| known.machine.path(file)).collect();
+    let loaded = load(&request, &mut Disk, known.today);
     told("policy", &loaded.diagnostics, &loaded.sources, &check, findings);
     if let Some(policy) = &loaded.policy {
         meaning(known, policy, findings);
@@ -97,16 +99,19 @@ fn meaning(known: &Known<'_>, policy: &Policy, findings: &mut Findings) {
             .filter(|rule| rule.modes.in_force(known.today).any(|(other, _)| other == mode))
             .count()
     };
-    let all = Mode::HARDEST_FIRST.map(|mode| format!("{} {mode}", with(mode)));
-    let rules =
-        format!("policy {}: {} rules in force ({})", policy.fingerprint(), standing.len(), all.join(", "));
-    if standing.is_empty() {
-        let found = format!("{rules}: nobody is asked for anything");
+    let by_mode = Mode::HARDEST_FIRST.map(|mode| (mode, with(mode)));
+    let all = by_mode.map(|(mode, number)| format!("{number} {mode}")).join(", ");
+    let rules = match standing.len() {
+        1 => "1 rule".to_owned(),
+        number => format!("{number} rules"),
+    };
+    let rules = format!("policy {}: {rules} in force ({all})", policy.fingerprint());
+    if by_mode.iter().all(|(_, number)| *number == 0) {
         findings.warning(
             AREA,
             "policy-empty",
-            found,
-            &["write a rule: see docs/guide.md, \"Staging a rule\""],
+            format!("{rules}: nobody is asked for anything"),
+            &["write a rule: the guide, \"Staging a rule\"; `from` of a day to come is not in force yet"],
         );
     } else {
         findings.ok(AREA, "policy-rules", rules);
@@ -128,48 +133,75 @@ fn runs(
     control: &dyn Fn(&Path) -> Box<dyn Control>,
     findings: &mut Findings,
 ) {
-    let start = "systemctl start encr-milter; journalctl -u encr-milter says why it does not";
-    let asked = control_socket(daemon).map(|path| control(&known.machine.path(&path)).status());
-    let process = || {
-        let all = known.machine.processes().into_iter();
-        all.filter(|process| process.name.starts_with("encr-milter"))
-            .find(|process| process.title.contains(" run"))
-    };
-    match asked {
+    let why = match control_socket(daemon).map(|path| control(&known.machine.path(&path)).status()) {
         Some(Ok(running)) => {
             let pid = running.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
             findings.ok(AREA, "daemon-running", format!("the daemon runs{pid}"));
             in_force(known, &running, findings);
             known.running = Some(running);
+            return;
         }
-        Some(Err(error @ NoStatus::Forbidden(_))) => {
-            findings.not_looked(AREA, "policy-in-force", error.to_string(), &["run doctor as root"]);
-        }
-        asked => match process() {
-            Some(process) => {
-                findings.ok(AREA, "daemon-running", format!("the daemon runs, process {}", process.pid));
-                let why = match asked {
-                    Some(Err(error)) => error.to_string(),
-                    _ => "it has no control socket".to_owned(),
-                };
-                by_record(known, daemon, &why, findings);
-                known.running = Some(Running {
-                    pid: Some(process.pid),
-                    policy: String::new(),
-                    config: None,
-                    decisions: None,
-                    lost: 0,
-                });
-            }
-            // Where milter sockets are TCP, or the process cannot be seen, the sockets tell.
-            None => findings.problem(
-                AREA,
-                "daemon-running",
-                "no daemon runs here, as far as can be seen: no process `encr-milter run`, and nobody answers on its control socket",
-                &[start],
-            ),
-        },
+        Some(Err(error)) => error.to_string(),
+        None => "it has no control socket".to_owned(),
+    };
+    let processes = processes(known);
+    if let Some((process, _)) = processes.iter().find(|(_, config)| is_ours(known, config.as_deref())) {
+        findings.ok(AREA, "daemon-running", format!("the daemon runs, process {}", process.pid));
+        by_record(known, daemon, &why, findings);
+        known.running = Some(Running { pid: Some(process.pid), ..Running::default() });
+        return;
     }
+    let others: Vec<String> = processes
+        .iter()
+        .map(|(process, config)| {
+            let config = config.as_ref().map(|config| config.display().to_string());
+            format!(
+                "process {} runs with {}",
+                process.pid,
+                config.as_deref().unwrap_or("a file that is not known")
+            )
+        })
+        .collect();
+    let others = if others.is_empty() { String::new() } else { format!("; {}", others.join(", ")) };
+    findings.problem(
+        AREA,
+        "daemon-running",
+        format!(
+            "no daemon runs with {}, as far as can be seen: {why}{others}",
+            known.settings.config.display()
+        ),
+        &["systemctl start encr-milter; journalctl -u encr-milter says why it does not"],
+    );
+}
+
+/// Daemons that run, each with the file that it was started with.
+fn processes(known: &Known<'_>) -> Vec<(Process, Option<PathBuf>)> {
+    let all = known.machine.processes().into_iter().filter(|process| process.name.starts_with("encr-milter"));
+    all.filter_map(|process| {
+        let mut words = process.title.split(' ').skip_while(|word| *word != "run");
+        words.next()?;
+        let mut config = Some(PathBuf::from(DEFAULT_PATH));
+        while let Some(word) = words.next() {
+            match word.strip_prefix("--config").or_else(|| word.strip_prefix("-c")) {
+                Some("") => config = words.next().map(PathBuf::from),
+                Some(rest) => config = Some(PathBuf::from(rest.trim_start_matches('='))),
+                None => {}
+            }
+        }
+        let config = config.and_then(|config| {
+            let folder = known.machine.folder_of(process.pid);
+            if config.is_absolute() { Some(config) } else { folder.map(|folder| folder.join(config)) }
+        });
+        Some((process, config))
+    })
+    .collect()
+}
+
+/// Whether a daemon's file is the one that is looked at; one that cannot be told may be.
+fn is_ours(known: &Known<'_>, config: Option<&Path>) -> bool {
+    let file = |path: &Path| known.machine.meta(path).map(|meta| (meta.dev(), meta.ino())).ok();
+    config
+        .is_none_or(|config| config == known.settings.config || file(config) == file(&known.settings.config))
 }
 
 /// Where the daemon is asked how it goes: beside its first unix socket.

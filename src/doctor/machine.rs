@@ -95,6 +95,11 @@ impl Machine {
         Some(Process { pid, name, title })
     }
 
+    /// Where a process is.
+    pub(super) fn folder_of(&self, pid: u32) -> Option<PathBuf> {
+        fs::read_link(self.path(&PathBuf::from(format!("/proc/{pid}/cwd")))).ok()
+    }
+
     /// All processes that may be seen.
     pub(super) fn processes(&self) -> Vec<Process> {
         let entries = fs::read_dir(self.path(Path::new("/proc")));

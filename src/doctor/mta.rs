@@ -43,7 +43,7 @@ pub(super) fn find(known: &Known<'_>, findings: &mut Findings) -> Option<Sendmai
                 "the running sendmail was started with -C {}: that file is looked at, not {DEFAULT_CF}",
                 other.display()
             ),
-            &[],
+            &["is that meant? `systemctl cat sendmail` and /etc/mail/sendmail.conf say how it is started"],
         );
         let cf = read(known, other, findings)?;
         let sendmail = Sendmail { cf, path: other.clone() };

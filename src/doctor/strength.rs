@@ -101,7 +101,14 @@ fn one(known: &Known<'_>, name: &str, target: &Target, thorough: bool, findings:
         }
         (None, Starttls::Refused, _) => {
             let reply = looked.starttls_reply.as_deref().unwrap_or_default();
-            findings.problem(AREA, "starttls", format!("{name} refuses STARTTLS: {reply}"), &mend);
+            let found = format!("{name} refuses STARTTLS: {reply}");
+            // With F=T that is how sendmail tells clients that a milter is down.
+            if ["socket-safe", "socket-answers"].iter().any(|code| findings.has_problem(code)) {
+                let found = format!("{found}; with F=T it does so while the milter does not answer");
+                findings.problem(AREA, "starttls", found, &["what is wrong with the socket stands above"]);
+            } else {
+                findings.problem(AREA, "starttls", found, &mend);
+            }
         }
         (None, _, Some(fault)) if looked.starttls == Starttls::Failed => {
             findings.problem(AREA, "starttls", format!("{name}: {fault}"), &["CipherList, certificate and key of sendmail.cf: the mail log tells more (STARTTLS=server, error)", mend[1]]);
