@@ -58,7 +58,7 @@ fn tell(why: &Unsafe, findings: &mut Findings) {
             let who = if *everybody { "everybody" } else { "a group" };
             problem(
                 format!(
-                    "sendmail does not open the socket (`local socket name … unsafe`): {who} may write to {} ({mode:04o})",
+                    "sendmail does not open the socket, and its log says why (`local socket name`): {who} may write to {} ({mode:04o})",
                     path.display()
                 ),
                 &[&format!("chmod go-w {}", path.display())],
