@@ -37,6 +37,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("systemd", &[]),
     ("reload", &["daemon_file", "policy", "policy_file", "snapshot", "telemetry", "diagnostics", "systemd"]),
     ("control", &["http", "listener", "reload"]),
+    ("doctor", &["policy", "diagnostics", "policy_file", "sendmail", "listener", "probe", "daemon_file"]),
     (
         "service",
         &[
@@ -79,6 +80,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "evidence",
             "report",
             "probe",
+            "doctor",
         ],
     ),
     ("main", &["cli"]),

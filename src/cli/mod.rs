@@ -4,6 +4,7 @@ mod access;
 mod change;
 mod check;
 mod demote;
+mod doctor;
 mod evidence;
 mod explain;
 mod file;
@@ -84,6 +85,7 @@ enum Command {
     Promote(promote::Arguments),
     Demote(demote::Arguments),
     Probe(Box<probe::Arguments>),
+    Doctor(doctor::Arguments),
 }
 
 /// Runs the command that the process was called with.
@@ -109,6 +111,7 @@ pub fn main() -> ExitCode {
         Command::Promote(arguments) => promote::run(&arguments),
         Command::Demote(arguments) => demote::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -184,7 +184,8 @@ async fn ask(domain: &str, resolver: Option<SocketAddr>) -> Result<Hosts, String
             Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
         }
     };
-    let resolver = builder.and_then(|builder| builder.build()).map_err(|error| error.to_string())?;
+    let resolver =
+        builder.and_then(hickory_resolver::ResolverBuilder::build).map_err(|error| error.to_string())?;
     // The dot at its end: no search list of this machine is put behind it.
     let lookup = match resolver.mx_lookup(format!("{domain}.")).await {
         Ok(lookup) => lookup,
