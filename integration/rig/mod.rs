@@ -20,6 +20,7 @@ pub(crate) mod sendmail;
 pub(crate) mod smtp;
 pub(crate) mod socket_map;
 pub(crate) mod syslog;
+pub(crate) mod tap;
 pub(crate) mod tool;
 pub(crate) mod wait;
 
