@@ -138,8 +138,8 @@ fn a_note_that_could_not_be_written_is_not_lost() {
         let (sink, mut said) = (sink.clone(), 0);
         Some(Box::new(move |_| {
             let (_, lost) = sink.lost();
-            let note = format!("lost {}\n", lost - said);
-            (lost != std::mem::replace(&mut said, lost)).then(|| line(&note)).into_iter().collect()
+            let note = line(&format!("lost {}\n", lost - said));
+            (lost != std::mem::replace(&mut said, lost)).then_some(note).into_iter().collect()
         }))
     })
     .unwrap();
