@@ -18,6 +18,8 @@ packages=(
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
+    man-db mandoc              # the manual, shown and remarked upon
+    zsh fish                   # the completions, in each shell (bash is there)
 )
 # What is only unpacked.
 unpacked=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)

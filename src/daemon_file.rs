@@ -48,6 +48,19 @@ const POLICY: &[&str] = &["files", "max-size"];
 const LOG: &[&str] = &["level", "format", "output", "decisions"];
 const STATE: &[&str] = &["dir"];
 const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
+const HTTP: &[&str] = &["listen"];
+
+/// Every table of the daemon's file with its settings.
+pub const TABLES: &[(&str, &[&str])] = &[
+    ("", TOP),
+    ("milter", MILTER),
+    ("outbound", OUTBOUND),
+    ("policy", POLICY),
+    ("log", LOG),
+    ("state", STATE),
+    ("evidence", EVIDENCE),
+    ("http", HTTP),
+];
 
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -230,7 +243,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
     if let Some(fields) = section(&mut walk, "evidence", EVIDENCE) {
         daemon.evidence = evidence(&mut walk, &fields);
     }
-    if let Some(fields) = section(&mut walk, "http", &["listen"]) {
+    if let Some(fields) = section(&mut walk, "http", HTTP) {
         walk.tell(
             Diagnostic::warning("not-served", "[http] is not served by this version: it is ignored")
                 .at(fields.place),
