@@ -14,6 +14,7 @@ pub mod database;
 pub mod diagnostics;
 pub mod environment;
 pub mod evidence;
+pub mod http;
 pub mod listener;
 pub mod milter;
 pub mod outbound;

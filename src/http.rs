@@ -1,0 +1,121 @@
+//! HTTP/1.1 for those who watch and steer: one connection, requests in, a site's answers out.
+//!
+//! Promises: a client that is slow, malformed or endless ends its own connection and nothing else. What a client
+//! sends is bounded: a head of some KiB in a few seconds, and no body that is read.
+//! Must not: know what is asked. The site does.
+
+use crate::listener::draining;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+pub use hyper::Method;
+
+/// A scraper's head has some 300 bytes.
+const MAX_HEAD: usize = 16 * 1024;
+/// How long a client may take for the head of a request; between two requests as well.
+const HEAD_WITHIN: Duration = Duration::from_secs(30);
+
+/// A request, as far as a site needs it.
+#[derive(Debug)]
+pub struct Request {
+    /// GET, HEAD, POST …
+    pub method: Method,
+    /// The path without its query.
+    pub path: String,
+}
+
+/// What is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+    allow: Option<&'static str>,
+}
+
+impl Answer {
+    /// With a status and a body of some type.
+    pub fn new(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type, body: body.into(), allow: None }
+    }
+
+    /// Plain text.
+    pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self::new(status, "text/plain; charset=utf-8", body)
+    }
+
+    /// JSON.
+    pub fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self::new(status, "application/json", body)
+    }
+
+    /// There is nothing at this path.
+    pub fn not_found() -> Self {
+        Self::text(StatusCode::NOT_FOUND, "not found\n")
+    }
+
+    /// Something is there, and takes these methods only.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::text(StatusCode::METHOD_NOT_ALLOWED, format!("use {allow}\n")) }
+    }
+
+    fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        response
+    }
+}
+
+/// Who answers requests. To HEAD it answers as to GET; the body is left out on the wire.
+pub trait Site: Send + Sync + 'static {
+    /// Answers one.
+    fn answer(&self, request: Request) -> impl Future<Output = Answer> + Send;
+}
+
+/// Serves one connection to its end. When the daemon stops, the request that is being answered is the last.
+pub async fn serve<S>(
+    stream: S,
+    site: Arc<impl Site>,
+    mut drain: watch::Receiver<bool>,
+) -> Result<(), hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let site = Arc::clone(&site);
+        async move {
+            let request = Request { method: request.method().clone(), path: request.uri().path().to_owned() };
+            Ok::<_, Infallible>(site.answer(request).await.into_response())
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WITHIN)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = draining(&mut drain) => connection.as_mut().graceful_shutdown(),
+    }
+    connection.await
+}
