@@ -18,13 +18,25 @@ packages=(
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
+    debootstrap systemd-container # the booted machine (integration/machine.rs)
+    dpkg-dev lintian           # the package: what it depends on, and what is to be remarked
     man-db mandoc              # the manual, shown and remarked upon
     zsh fish                   # the completions, in each shell (bash is there)
 )
 # What is only unpacked.
 unpacked=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)
 
+# What is on the machine that is booted: a Debian 12 with sendmail, and what encr-milter's package depends on, for there is
+# no way out of it.
+booted=(
+    systemd systemd-sysv dbus  # what boots it
+    sendmail-bin sendmail-cf make m4 openssl # the MTA as an administrator of Debian has it
+    adduser init-system-helpers libc6 libssl3 libgcc-s1 # what the package depends on
+    logrotate                  # what it recommends
+)
+
 root=${CARGO_TARGET_DIR:-target}/rig/sendmail-root
+machine=${CARGO_TARGET_DIR:-target}/rig/machine
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -- "$@"; fi
@@ -68,4 +80,16 @@ if [ ! -e "$root/.complete" ]; then
     rm -rf "$root"
     mv "$fresh" "$root"
     trap - EXIT
+fi
+
+if [ ! -e "$machine/.complete" ]; then
+    echo "setup: making the machine that is booted in $machine" >&2
+    apt_update
+    as_root rm -rf --one-file-system "$machine"
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+    include=$(IFS=,; echo "${booted[*]}")
+    mkdir -p "${machine%/*}"
+    as_root debootstrap --variant=minbase --include="$include" bookworm "$machine" "${mirror:-http://deb.debian.org/debian}" >&2
+    as_root rm -rf "$machine"/var/cache/apt/archives "$machine"/var/lib/apt/lists
+    as_root touch "$machine/.complete"
 fi
