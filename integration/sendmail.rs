@@ -27,9 +27,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::{fs, thread};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Trial};
 
-use rig::case::play::play;
+use rig::case::play::{play, play_on_postfix};
 use rig::case::schema::Case;
 use rig::{Result, Rig, namespace};
 
@@ -59,12 +59,21 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     } else {
         match namespace::enter()? {}
     };
-    let files = case_files()?;
-    let of_cases = files.into_iter().map(|file| {
-        let rig = rig.clone();
+    let mut of_cases = Vec::new();
+    for file in case_files()? {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Trial::test(name.clone(), move || run(rig.as_deref(), &name, &file))
-    });
+        // A file that is none fails by itself, in its own trial.
+        let postfix = case(&file).ok().and_then(|case| case.postfix);
+        let on_sendmail = postfix.as_ref().is_none_or(|postfix| !postfix.only);
+        let played = [on_sendmail.then_some(false), postfix.map(|_| true)];
+        for on_postfix in played.into_iter().flatten() {
+            let (rig, file) = (rig.clone(), file.clone());
+            let name = if on_postfix { format!("postfix-{name}") } else { name.clone() };
+            let tag = name.clone();
+            of_cases
+                .push(Trial::test(name, move || Ok(run(present(rig.as_deref())?, &tag, &file, on_postfix)?)));
+        }
+    }
     // What cannot be said as steps and replies is told in Rust.
     let mut of_rust = selftest::all();
     of_rust.push(("storm-of-edits".to_owned(), Box::new(storm::storm)));
@@ -88,7 +97,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
         let rig = rig.clone();
         Trial::test(name, move || Ok(test(present(rig.as_deref())?)?))
     });
-    Ok(of_cases.chain(of_rust).collect())
+    Ok(of_cases.into_iter().chain(of_rust).collect())
 }
 
 fn case_files() -> Result<Vec<PathBuf>> {
@@ -110,9 +119,13 @@ fn present(rig: Option<&Rig>) -> Result<&Rig> {
     rig.ok_or_else(|| "no rig: tests were only to be listed".to_owned())
 }
 
-fn run(rig: Option<&Rig>, name: &str, file: &Path) -> Result<(), Failed> {
-    let rig = present(rig)?;
+fn case(file: &Path) -> Result<Case> {
     let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let case = Case::parse(&text).map_err(|e| format!("{}: {e}", file.display()))?;
-    play(rig, name, &case).map_err(|fault| format!("{}: {fault}", file.display()).into())
+    Case::parse(&text).map_err(|e| format!("{}: {e}", file.display()))
+}
+
+fn run(rig: &Rig, tag: &str, file: &Path, on_postfix: bool) -> Result<()> {
+    let case = case(file)?;
+    let played = if on_postfix { play_on_postfix(rig, tag, case) } else { play(rig, tag, &case) };
+    played.map_err(|fault| format!("{}: {fault}", file.display()))
 }

@@ -3,6 +3,7 @@
 //! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
 //! from the folder of the file; a mistake is told as in a policy.
 
+mod http;
 mod log;
 
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Sources};
@@ -11,12 +12,11 @@ use crate::listener::{Address, Ownership};
 use crate::policy::Policy;
 use crate::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, Store};
 use crate::policy_file::walk::{Fields, Located, Walk, nearest, tell_syntax};
-use crate::telemetry::log::{Format, with_causes};
-use crate::telemetry::sink::Target;
+use crate::telemetry::log::{Settings, with_causes};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use toml::de::DeTable;
-use tracing::Level;
 
 /// Where the file lies unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/encr-milter/encr-milter.toml";
@@ -45,10 +45,11 @@ const MILTER: &[&str] = &[
 const OUTBOUND: &[&str] =
     &["listen", "max-connections", "socket-user", "socket-group", "socket-mode", "idle-timeout"];
 const POLICY: &[&str] = &["files", "max-size"];
-const LOG: &[&str] = &["level", "format", "output", "decisions"];
+const LOG: &[&str] =
+    &["level", "format", "output", "decisions", "syslog-server", "syslog-facility", "syslog-max-size"];
+const HTTP: &[&str] = &["listen"];
 const STATE: &[&str] = &["dir"];
 const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
-const HTTP: &[&str] = &["listen"];
 
 /// Every table of the daemon's file with its settings.
 pub const TABLES: &[(&str, &[&str])] = &[
@@ -73,14 +74,10 @@ pub struct DaemonFile {
     pub drain: Duration,
     /// The policy's files, and their limit.
     pub policy: PolicyFiles,
-    /// The log's level.
-    pub level: Level,
-    /// The log's format.
-    pub format: Format,
-    /// Where the log goes.
-    pub output: Target,
-    /// Where decisions are written as JSON Lines.
-    pub decisions: Option<PathBuf>,
+    /// The log, and the file of decisions.
+    pub log: Settings,
+    /// Where metrics and the state of health are asked for; nowhere unless told to.
+    pub http: Vec<SocketAddr>,
     /// Where the last good policy is kept, and evidence.
     pub state: PathBuf,
     /// Whether and how evidence is kept.
@@ -193,10 +190,8 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         },
         drain: DEFAULT_DRAIN,
         policy: PolicyFiles { patterns: vec![folder.join("policy.toml")], max_size: DEFAULT_MAX_SIZE },
-        level: Level::INFO,
-        format: Format::Text,
-        output: Target::Stderr,
-        decisions: None,
+        log: Settings::default(),
+        http: Vec::new(),
         state: DEFAULT_STATE.into(),
         evidence: Some(Evidence::default()),
     };
@@ -244,10 +239,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
         daemon.evidence = evidence(&mut walk, &fields);
     }
     if let Some(fields) = section(&mut walk, "http", HTTP) {
-        walk.tell(
-            Diagnostic::warning("not-served", "[http] is not served by this version: it is ignored")
-                .at(fields.place),
-        );
+        http::read(&mut walk, &fields, &mut daemon);
     }
     daemon
 }

@@ -5,10 +5,12 @@
 use crate::policy::Policy;
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::Decision;
-use crate::policy::facts::Facts;
+use crate::policy::facts::{Direction, Facts};
+use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::rule::Delay;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 /// What a session needs of the world.
 pub trait Environment {
@@ -21,4 +23,17 @@ pub trait Environment {
     fn waited(&self, attempt: Option<Attempt>, delay: Delay, now: jiff::Timestamp) -> u32;
     /// Takes a decision, what it was made of, and its record. Must not block.
     fn record(&self, facts: &Facts<'_>, decision: &Decision<'_>, record: &Record<'_>);
+    /// A session was seen: what a client's connection has negotiated by its first message, and again when that has
+    /// changed; what a connection to a server has. Must not block. For those who count sessions.
+    fn session(&self, _direction: Direction, _negotiated: Negotiated) {}
+    /// How long an answer took to be found. Must not block. For those who measure.
+    fn answered(&self, _direction: Direction, _took: Duration) {}
+}
+
+/// Finds an answer, and tells how long that took: from the whole frame to the answer that is ready to be sent.
+pub fn timed<T>(environment: &impl Environment, direction: Direction, answer: impl FnOnce() -> T) -> T {
+    let asked = Instant::now();
+    let found = answer();
+    environment.answered(direction, asked.elapsed());
+    found
 }

@@ -1,18 +1,21 @@
 //! HTTP/1.1 for those who watch and steer: one connection, requests in, a site's answers out.
 //!
 //! Promises: a client that is slow, malformed or endless ends its own connection and nothing else. What a client
-//! sends is bounded: a head of some KiB in a few seconds, and no body that is read.
-//! Must not: know what is asked. The site does.
+//! sends is bounded: a head of some KiB in a few seconds, and no body that is read. So is how long it may take to
+//! read an answer. Must not: know what is asked. The site does.
+
+mod patient;
 
 use crate::listener::draining;
 use bytes::Bytes;
 use http_body_util::Full;
+use hyper::Response;
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use patient::Patient;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
@@ -21,12 +24,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-pub use hyper::Method;
+pub use hyper::{Error, Method, StatusCode};
 
 /// A scraper's head has some 300 bytes.
 const MAX_HEAD: usize = 16 * 1024;
 /// How long a client may take for the head of a request; between two requests as well.
-const HEAD_WITHIN: Duration = Duration::from_secs(30);
+pub const HEAD_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client may take to read an answer: the largest has some MB, and whoever asks wants it.
+const TAKEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// A request, as far as a site needs it.
 #[derive(Debug)]
@@ -35,6 +40,8 @@ pub struct Request {
     pub method: Method,
     /// The path without its query.
     pub path: String,
+    /// Which media types are wanted, as it was asked.
+    pub accept: Option<String>,
 }
 
 /// What is answered.
@@ -72,12 +79,18 @@ impl Answer {
         Self { allow: Some(allow), ..Self::text(StatusCode::METHOD_NOT_ALLOWED, format!("use {allow}\n")) }
     }
 
+    /// The status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
     fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
@@ -92,18 +105,19 @@ pub trait Site: Send + Sync + 'static {
 }
 
 /// Serves one connection to its end. When the daemon stops, the request that is being answered is the last.
-pub async fn serve<S>(
-    stream: S,
-    site: Arc<impl Site>,
-    mut drain: watch::Receiver<bool>,
-) -> Result<(), hyper::Error>
+pub async fn serve<S>(stream: S, site: Arc<impl Site>, mut drain: watch::Receiver<bool>) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let site = Arc::clone(&site);
         async move {
-            let request = Request { method: request.method().clone(), path: request.uri().path().to_owned() };
+            let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
+            let request = Request {
+                method: request.method().clone(),
+                path: request.uri().path().to_owned(),
+                accept: accept.map(str::to_owned),
+            };
             Ok::<_, Infallible>(site.answer(request).await.into_response())
         }
     });
@@ -111,7 +125,7 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_WITHIN)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, TAKEN_WITHIN)), service);
     let mut connection = pin!(connection);
     tokio::select! {
         ended = connection.as_mut() => return ended,

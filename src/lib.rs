@@ -20,6 +20,7 @@ pub mod milter;
 pub mod outbound;
 pub mod policy;
 pub mod policy_file;
+pub mod probe;
 pub mod reload;
 pub mod replay;
 pub mod report;

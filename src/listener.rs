@@ -6,6 +6,8 @@
 //! reads at once: sendmail writes a command in two pieces without TCP_NODELAY, and would wait 43 ms for a
 //! delayed ACK at each.
 
+pub mod tally;
+
 use nix::unistd::{Gid, Group, Uid, User};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use std::fmt;
@@ -19,6 +21,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+use tally::{Tally, View};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -396,6 +399,8 @@ pub struct Shared {
     setting: &'static str,
     /// Whether those beyond are closed at once. Else they wait for their turn.
     turns_away: bool,
+    /// What became of connections so far.
+    tally: Arc<Tally>,
     drain: watch::Receiver<bool>,
     /// Held by every connection; nobody sends. When all are gone, all connections have ended.
     alive: mpsc::Sender<()>,
@@ -413,7 +418,11 @@ pub fn shared(max_connections: usize, setting: &'static str) -> (Shared, Drain) 
     let (begin, drain) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
     let limit = limit_of(max_connections);
-    (Shared { limit, max_connections, setting, turns_away: false, drain, alive }, Drain { begin, ended })
+    let tally = Arc::default();
+    (
+        Shared { limit, max_connections, setting, turns_away: false, tally, drain, alive },
+        Drain { begin, ended },
+    )
 }
 
 fn limit_of(max_connections: usize) -> Arc<Semaphore> {
@@ -424,7 +433,24 @@ impl Shared {
     /// For other listeners of the same service: with a limit of their own, and the same drain. Connections
     /// beyond the limit are closed at once, for who would wait without a time-out.
     pub fn beside(&self, max_connections: usize, setting: &'static str) -> Self {
-        Self { limit: limit_of(max_connections), max_connections, setting, turns_away: true, ..self.clone() }
+        let (limit, tally) = (limit_of(max_connections), Arc::default());
+        Self { limit, max_connections, setting, turns_away: true, tally, ..self.clone() }
+    }
+
+    /// The same, but that connections beyond the limit are closed at once.
+    #[must_use]
+    pub fn turning_away(self) -> Self {
+        Self { turns_away: true, ..self }
+    }
+
+    /// What can be seen of them, by somebody who holds nothing up.
+    pub fn view(&self) -> View {
+        View::new(Arc::clone(&self.tally), self.max_connections, self.drain.clone())
+    }
+
+    /// What became of connections so far.
+    pub fn tally(&self) -> &Arc<Tally> {
+        &self.tally
     }
 }
 
@@ -461,6 +487,7 @@ where
     let address = listener.address().to_string();
     let mut pause = FIRST_PAUSE;
     let mut at_limit = false;
+    let mut accepting = shared.tally.accepting();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -477,12 +504,14 @@ where
                     listener = %address, %error, pause_ms = pause.as_millis(),
                     "cannot accept connections; trying again"
                 );
+                accepting.failed();
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }
         };
         pause = FIRST_PAUSE;
+        accepting.accepted();
         let permit = match Arc::clone(&shared.limit).try_acquire_owned() {
             Ok(permit) => {
                 // Said once it is well below the limit, not at each connection that comes and goes there.
@@ -502,8 +531,10 @@ where
                     );
                 }
                 if shared.turns_away {
+                    shared.tally.turned_away();
                     continue;
                 }
+                shared.tally.waits();
                 let acquired = tokio::select! {
                     permit = Arc::clone(&shared.limit).acquire_owned() => permit,
                     () = draining(&mut shared.drain) => return,
@@ -513,9 +544,10 @@ where
             }
         };
         let connection = serve_one(stream, shared.drain.clone());
-        let alive = shared.alive.clone();
+        let (alive, live) = (shared.alive.clone(), shared.tally.begins());
         tokio::spawn(async move {
             connection.await;
+            drop(live);
             drop(permit);
             drop(alive);
         });

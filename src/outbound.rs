@@ -8,11 +8,12 @@
 //! message and server (no recipient) where the policy judges no recipients of deliveries, else one for each
 //! recipient.
 
-use crate::environment::Environment;
+use crate::environment::{Environment, timed};
 use crate::listener::{ConnectionError, draining};
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
-use crate::policy::facts::{self, Facts};
+use crate::policy::facts::{self, Direction, Facts};
+use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::{Day, Policy};
 use crate::sendmail::socket_map::{Answer, Fault, Request, netstring};
@@ -41,7 +42,7 @@ where
     let mut output = Vec::new();
     loop {
         while let Some((content, length)) = netstring(&input).map_err(ConnectionError::Protocol)? {
-            asking.answer(content, environment, &mut output);
+            timed(environment, Direction::Outbound, || asking.answer(content, environment, &mut output));
             input.advance(length);
         }
         if !output.is_empty() {
@@ -112,6 +113,10 @@ impl Asking {
         let mut decision = decide(&policy, &facts, envelope, day);
         if decision.wants_names && !request.has_names {
             return Answer::Names.write(out);
+        }
+        // Asked once for each connection, when STARTTLS is over or was not offered.
+        if request.recipient.is_none() {
+            environment.session(Direction::Outbound, Negotiated::of(&facts));
         }
         if let Some(delay) = decision.max_delay {
             envelope.waited = Some(environment.waited(Attempt::of(&facts, envelope), delay, now));

@@ -19,13 +19,13 @@ use crate::policy::{Day, Policy};
 use crate::policy_file::diff::diff;
 use crate::policy_file::load::{Disk, Loaded, load};
 use crate::snapshot::SnapshotCell;
-use crate::telemetry::decisions::Decisions;
-use crate::telemetry::log::LevelControl;
+use crate::telemetry::log::Switch;
+use crate::telemetry::metrics::Metrics;
 use settle::{Change, Settle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use watch::{Signature, Watch};
@@ -69,6 +69,14 @@ pub struct NoPolicy;
 pub struct Origin {
     signature: Signature,
     lists: Vec<PathBuf>,
+    sound: bool,
+}
+
+impl Origin {
+    /// Whether the files make up a policy: where not, another one is in force.
+    pub fn is_sound(&self) -> bool {
+        self.sound
+    }
 }
 
 /// Reads the policy's files. Nothing where they changed while they were read: then whoever writes may not be
@@ -84,7 +92,8 @@ fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)
         // Lists that were not known before were read without being looked at first: once more, with them.
         let named = list_paths(&loaded);
         if named == lists {
-            return Some((loaded, Origin { signature, lists }));
+            let sound = loaded.policy.is_some();
+            return Some((loaded, Origin { signature, lists, sound }));
         }
         lists = named;
     }
@@ -93,7 +102,7 @@ fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)
 
 /// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
 pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
-    let unread = || Origin { signature: Signature::default(), lists: Vec::new() };
+    let unread = || Origin { signature: Signature::default(), lists: Vec::new(), sound: false };
     let mut read = load_whole(&daemon.policy, &[]);
     for _ in 0..TRIES {
         if read.is_some() {
@@ -146,6 +155,18 @@ fn tell_unasked(daemon: &DaemonFile, policy: &Policy) {
 pub struct Reloader {
     triggers: Sender<Trigger>,
     thread: JoinHandle<()>,
+    lives: Weak<()>,
+}
+
+/// Tells whether the thread that reloads is still there.
+#[derive(Clone, Debug)]
+pub struct Life(Weak<()>);
+
+impl Life {
+    /// Whether it is.
+    pub fn is_alive(&self) -> bool {
+        self.0.strong_count() > 0
+    }
 }
 
 /// What the reloader acts on.
@@ -153,14 +174,14 @@ pub struct Reloader {
 pub struct Targets {
     /// The policy in force.
     pub snapshots: Arc<SnapshotCell>,
-    /// The log's level.
-    pub level: LevelControl,
-    /// Whether decisions are in the log depends on it.
-    pub decisions: Arc<Decisions>,
+    /// The log and the decisions.
+    pub log: Switch,
+    /// Who is told what came of each reload.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Reloader {
-    /// Starts watching. `config` is the daemon's own file, whose log level can change.
+    /// Starts watching. `config` is the daemon's own file, whose [log] can change.
     pub fn start(
         config: PathBuf,
         daemon: DaemonFile,
@@ -181,9 +202,18 @@ impl Reloader {
             retired: Vec::new(),
             day: today(),
         };
-        let thread =
-            std::thread::Builder::new().name("reload".into()).spawn(move || worker.run(&received))?;
-        Ok(Self { triggers, thread })
+        let life = Arc::new(());
+        let lives = Arc::downgrade(&life);
+        let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
+            let _life = life;
+            worker.run(&received);
+        })?;
+        Ok(Self { triggers, thread, lives })
+    }
+
+    /// Tells, as long as anybody asks, whether its thread is still there.
+    pub fn life(&self) -> Life {
+        Life(self.lives.clone())
     }
 
     /// The way to trigger it.
@@ -314,12 +344,15 @@ impl Worker {
         let kept = last_good::Kept::of(&loaded.sources, loaded.policy_files);
         let Some(policy) = loaded.policy else {
             let found = loaded.diagnostics.summary().unwrap_or_default();
+            self.targets.metrics.refused(jiff::Timestamp::now());
             tracing::error!(policy = %old.fingerprint(), found, "policy refused: the one in force stays");
             return;
         };
         let changes = diff(&old, &policy);
         let new = Arc::new(policy);
+        self.targets.metrics.expect(&new);
         let retired = self.targets.snapshots.swap(Arc::clone(&new));
+        self.targets.metrics.in_force(&new, true, jiff::Timestamp::now());
         // Said when it is so: whoever acts on these lines must not meet the policy before.
         for change in changes.iter().take(TOLD) {
             tracing::info!("{change}");
@@ -346,16 +379,14 @@ impl Worker {
             tracing::error!("the daemon's file is broken: its settings stay as they are");
             return;
         };
-        if new.level != self.daemon.level {
-            self.targets.level.set(new.level);
-            self.targets.decisions.set_in_log(new.level >= tracing::Level::INFO);
-            self.daemon.level = new.level;
-            tracing::info!(level = %new.level, "the log's level has changed");
+        if new.log != self.daemon.log {
+            self.targets.log.switch(&self.daemon.log, &new.log);
+            self.daemon.log.clone_from(&new.log);
         }
         if new != self.daemon {
             tracing::warn!(
                 file = %self.config_path.display(),
-                "settings other than log.level have changed: they are taken at the next start"
+                "settings other than those of [log] have changed: they are taken at the next start"
             );
         }
     }

@@ -4,6 +4,7 @@
 //! end within the time set, writes what is left of the log, and exits 0.
 
 mod outputs;
+mod watching;
 
 use crate::daemon_file::{DaemonFile, Sockets};
 use crate::environment::Environment;
@@ -15,13 +16,15 @@ use crate::outbound;
 use crate::policy::Policy;
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::Decision;
-use crate::policy::facts::Facts;
+use crate::policy::facts::{Direction, Facts};
+use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::rule::Delay;
 use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
 use crate::snapshot::SnapshotCell;
 use crate::telemetry::decisions::Decisions;
-use crate::telemetry::log;
+use crate::telemetry::log::with_causes;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::Sink;
 use crate::waiting::keeper::{Keeper, Waiting};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -33,6 +36,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use watching::{Watched, Watching};
 
 /// Descriptors beside the connections': listeners, logs, the watch, the runtime's own.
 const OTHER_DESCRIPTORS: u64 = 64;
@@ -57,6 +61,7 @@ struct Answering {
     decisions: Arc<Decisions>,
     waiting: Waiting,
     evidence: Option<Evidence>,
+    metrics: Arc<Metrics>,
 }
 
 impl Environment for Answering {
@@ -73,10 +78,20 @@ impl Environment for Answering {
     }
 
     fn record(&self, facts: &Facts<'_>, decision: &Decision<'_>, record: &Record<'_>) {
+        // Here, and nowhere else: one record, one count.
+        self.metrics.decided(facts.direction, decision);
         self.decisions.write(record);
         if let (Some(evidence), Some(at)) = (&self.evidence, record.ts) {
             evidence.take(Observed::of(facts, decision, at));
         }
+    }
+
+    fn session(&self, direction: Direction, negotiated: Negotiated) {
+        self.metrics.session(direction, negotiated);
+    }
+
+    fn answered(&self, direction: Direction, took: Duration) {
+        self.metrics.answered(direction, took);
     }
 }
 
@@ -84,19 +99,19 @@ impl Environment for Answering {
 /// first, once there is a log to say them in.
 pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(), StartError> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
-    let outputs = Outputs::open(daemon)?;
+    let outputs = Outputs::open(&daemon.log)?;
     for notice in notices {
         tracing::warn!("{notice}");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
     raise_descriptor_limit(daemon.max_connections());
     let result = start_and_serve(config, daemon, &outputs);
-    let outputs = outputs.close_decisions();
+    let log = outputs.close_decisions();
     match &result {
         Ok(()) => tracing::info!("stopped"),
-        Err(error) => tracing::error!("not started: {}", log::with_causes(error)),
+        Err(error) => tracing::error!("not started: {}", with_causes(error)),
     }
-    outputs.close();
+    log.close();
     result
 }
 
@@ -112,13 +127,13 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
         let _context = runtime.enter();
         Signals::new().map_err(|error| StartError::Set("a signal handler", error))?
     };
+    let metrics = Arc::new(Metrics::new(jiff::Timestamp::now()));
     let (policy, origin) = reload::begin(daemon)?;
+    metrics.expect(&policy);
+    metrics.in_force(&policy, origin.is_sound(), jiff::Timestamp::now());
     let snapshots = Arc::new(SnapshotCell::new(policy));
-    let targets = Targets {
-        snapshots: Arc::clone(&snapshots),
-        level: outputs.level.clone(),
-        decisions: Arc::clone(&outputs.decisions),
-    };
+    let targets =
+        Targets { snapshots: Arc::clone(&snapshots), log: outputs.switch(), metrics: Arc::clone(&metrics) };
     let keeper = Keeper::start(&daemon.state, jiff::Timestamp::now())
         .map_err(|error| StartError::Set("the thread that keeps waits", error))?;
     let in_force = Arc::clone(&snapshots);
@@ -132,6 +147,7 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
         decisions: Arc::clone(&outputs.decisions),
         waiting: keeper.waiting(),
         evidence: evidence.as_ref().map(|writer| writer.evidence().clone()),
+        metrics,
     });
     let result = runtime.block_on(async {
         let listeners = Listeners { milter: bind(&daemon.milter)?, outbound: bind(&daemon.outbound)? };
@@ -174,6 +190,19 @@ async fn serve(
 ) {
     let (shared, mut drain) = listener::shared(daemon.milter.max_connections, "milter.max-connections");
     let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
+    // Watched to its end: only then may this go.
+    let _watching = Watching::start(
+        &daemon.http,
+        Watched {
+            metrics: Arc::clone(&answering.metrics),
+            milter: (shared.view(), listeners.milter.len()),
+            outbound: (shared_outbound.view(), listeners.outbound.len()),
+            outputs: outputs.sinks(),
+            evidence: answering.evidence.clone(),
+            waiting: answering.waiting.clone(),
+            reloading: reloader.life(),
+        },
+    );
     let (to_milter, idle) = (Arc::clone(&answering), daemon.milter.idle);
     spawn(listeners.milter, None, &shared, move |stream, drain| {
         let answering = Arc::clone(&to_milter);
@@ -251,11 +280,17 @@ where
     for listener in listeners {
         let address = listener.address().to_string();
         tracing::info!(listener = %address, serves, "listening");
+        let tally = Arc::clone(shared.tally());
         let serve_one = serve_one.clone();
         tokio::spawn(listener::serve(listener, shared.clone(), move |stream, drain| {
             let (connection, address) = (serve_one(stream, drain), address.clone());
+            let tally = Arc::clone(&tally);
             async move {
-                match connection.await {
+                let ended = connection.await;
+                if let Err(error) = &ended {
+                    tally.failed(error);
+                }
+                match ended {
                     Ok(()) => {}
                     Err(error @ ConnectionError::Protocol(_)) => {
                         tracing::warn!(listener = %address, "connection closed: {error}");
@@ -273,8 +308,7 @@ async fn look_for_losses(log: Sink, decisions: Arc<Decisions>, waiting: Waiting)
     let mut look = tokio::time::interval(LOOK_FOR_LOSSES);
     loop {
         look.tick().await;
-        // Nothing to write; but the writer looks for losses whenever it is woken.
-        log.line(Vec::new());
+        log.look();
         let unknown = decisions.unknown();
         if unknown != unknown_before {
             tracing::warn!(

@@ -53,7 +53,7 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     let all = uncommented(&text, |_| true);
     // Sockets of both kinds have the first.
     for (setting, count) in [
-        ("listen", 2),
+        ("listen", 3),
         ("max-connections", 2),
         ("socket-user", 2),
         ("socket-group", 2),
@@ -66,6 +66,9 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
         ("format", 1),
         ("output", 1),
         ("decisions", 1),
+        ("syslog-server", 1),
+        ("syslog-facility", 1),
+        ("syslog-max-size", 1),
         ("dir", 1),
         ("enabled", 1),
         ("keep-days", 1),
@@ -87,10 +90,13 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     assert_eq!(all.diagnostics.summary(), None, "{}", all.diagnostics.render(&all.sources, false));
     let (short, mut all) = (short.daemon.unwrap(), all.daemon.unwrap());
     // And for decisions, which the sample has written.
-    assert!(all.decisions.take().is_some() && short.decisions.is_none());
+    assert!(all.log.decisions.take().is_some() && short.log.decisions.is_none());
     // Mail that leaves is asked about where it is told to be: the sample shows where that might be.
     assert!(!all.outbound.listen.is_empty() && short.outbound.listen.is_empty());
     all.outbound.listen.clear();
+    // And so is where metrics might be asked for.
+    assert!(!all.http.is_empty() && short.http.is_empty());
+    all.http.clear();
     assert_eq!(all, short);
 }
 
@@ -133,7 +139,7 @@ fn the_unit_and_the_daemons_defaults_agree() {
     let daemon = daemon_file::read(&source("config/encr-milter.toml")).daemon.unwrap();
     let folder = |root: &str, name: &str| Path::new(root).join(unit(name));
     assert_eq!(daemon.state, folder("/var/lib", "StateDirectory"));
-    assert_eq!(daemon.decisions.as_ref().unwrap().parent().unwrap(), folder("/var/log", "LogsDirectory"));
+    assert_eq!(daemon.log.decisions.as_ref().unwrap().parent().unwrap(), folder("/var/log", "LogsDirectory"));
     let listen = daemon.milter.listen.first().unwrap().to_string();
     let socket = Path::new(listen.strip_prefix("unix:").unwrap());
     assert_eq!(socket.parent().unwrap(), folder("/run", "RuntimeDirectory"));

@@ -509,8 +509,10 @@ fn the_level_of_the_log_changes_while_it_runs() {
     daemon.wait_log_since(mark, "AGAIN: verdict=fail");
     // What else changed waits for the next start, and that is said.
     home.daemon_file(&DAEMON_FILE.replace("[policy]", "max-connections = 7\n[policy]"));
-    daemon
-        .wait_log_since(mark, "settings other than log.level have changed: they are taken at the next start");
+    daemon.wait_log_since(
+        mark,
+        "settings other than those of [log] have changed: they are taken at the next start",
+    );
     daemon.stop();
 }
 

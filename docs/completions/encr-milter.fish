@@ -35,6 +35,7 @@ complete -c encr-milter -n "__fish_encr_milter_needs_command" -f -a "report" -d 
 complete -c encr-milter -n "__fish_encr_milter_needs_command" -f -a "evidence" -d 'Put the evidence of several hosts together, and see what is in a file'
 complete -c encr-milter -n "__fish_encr_milter_needs_command" -f -a "promote" -d 'Make a rule harder, in the policy file itself, if the evidence allows it'
 complete -c encr-milter -n "__fish_encr_milter_needs_command" -f -a "demote" -d 'Make a rule softer, in the policy file itself'
+complete -c encr-milter -n "__fish_encr_milter_needs_command" -f -a "probe" -d 'Look at any SMTP server\'s TLS: what it offers, what is negotiated, which thresholds that would meet'
 complete -c encr-milter -n "__fish_encr_milter_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand run" -s c -l config -d 'The daemon\'s file' -r -F
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand run" -s h -l help -d 'Print help (see more with \'--help\')'
@@ -154,16 +155,31 @@ complete -c encr-milter -n "__fish_encr_milter_using_subcommand demote" -l force
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand demote" -l dry-run -d 'Show what would change, and change nothing'
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand demote" -l json -d 'Tell it as one JSON object on standard output'
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand demote" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "run" -d 'Run the daemon in the foreground, for systemd or another supervisor'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "check" -d 'Show all that is wrong with the daemon\'s file and its policy, or with a policy alone'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "explain" -d 'Show what would be decided for a connection, and why: the keys that were tried, in order'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "access" -d 'From sendmail\'s access map to a policy, what is wrong with it, and back'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "simulate" -d 'Replay logs against a policy that is not in force, and show only what would change'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "report" -d 'Show who would break, where each rule stands, and what happened'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "evidence" -d 'Put the evidence of several hosts together, and see what is in a file'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "promote" -d 'Make a rule harder, in the policy file itself, if the evidence allows it'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "demote" -d 'Make a rule softer, in the policy file itself'
-complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l require -d 'Exit with 1 where fewer bits than these are negotiated' -r -f
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l policy -d 'What would this policy decide about a delivery to it? Files or globs' -r -F
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -s c -l config -d 'The same with the policy that a daemon\'s file names' -r -F
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l recipient -d 'The recipient of that delivery, for rules on `recipient-outbound`' -r -f
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l helo -d 'The name to give with EHLO [default: this host\'s]' -r -f
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l timeout -d 'How long each step may take, in seconds' -r -f
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l ca -d 'Certificates to trust, as PEM, in place of the system\'s: sendmail\'s confCACERT' -r -F
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l resolver -d 'Who is asked for MX, in place of the system\'s resolver' -r -f
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l mx -d 'It is a mail domain: look at all of its hosts (MX)'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l quick -d 'Only the one connection that any client would make'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -s 4 -l ipv4 -d 'Addresses of IPv4 only'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -s 6 -l ipv6 -d 'Addresses of IPv6 only'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -l json -d 'Tell it as one JSON object'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand probe" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "run" -d 'Run the daemon in the foreground, for systemd or another supervisor'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "check" -d 'Show all that is wrong with the daemon\'s file and its policy, or with a policy alone'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "explain" -d 'Show what would be decided for a connection, and why: the keys that were tried, in order'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "access" -d 'From sendmail\'s access map to a policy, what is wrong with it, and back'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "simulate" -d 'Replay logs against a policy that is not in force, and show only what would change'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "report" -d 'Show who would break, where each rule stands, and what happened'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "evidence" -d 'Put the evidence of several hosts together, and see what is in a file'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "promote" -d 'Make a rule harder, in the policy file itself, if the evidence allows it'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "demote" -d 'Make a rule softer, in the policy file itself'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "probe" -d 'Look at any SMTP server\'s TLS: what it offers, what is negotiated, which thresholds that would meet'
+complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and not __fish_seen_subcommand_from run check explain access simulate report evidence promote demote probe help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and __fish_seen_subcommand_from access" -f -a "import" -d 'Turn the TLS rules of an access map into a policy that decides as sendmail does'
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and __fish_seen_subcommand_from access" -f -a "lint" -d 'Show all that is wrong with the TLS rules of an access map'
 complete -c encr-milter -n "__fish_encr_milter_using_subcommand help; and __fish_seen_subcommand_from access" -f -a "export" -d 'Turn a policy\'s rules of one mode into lines of sendmail\'s access map, which hold when no milter runs'

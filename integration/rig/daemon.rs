@@ -176,7 +176,7 @@ fn sockets(file: &Table, section: &str) -> Vec<String> {
 }
 
 /// Lays one table over another, table by table.
-fn merge(under: &mut Table, over: &Table) {
+pub(super) fn merge(under: &mut Table, over: &Table) {
     for (key, value) in over {
         match (under.get_mut(key), value) {
             (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),

@@ -1,4 +1,4 @@
-//! The rig: a private sm-mta, the daemon under test attached to it, SMTP clients and peers of every strength.
+//! The rig: a private sm-mta or Postfix, the daemon under test attached to it, SMTP clients and peers of every strength.
 //!
 //! Promises: nothing on the machine is touched. Everything runs in namespaces of its own (`namespace`), keeps its
 //! files in memory there, and ends with the program that made it. No mail leaves.
@@ -10,8 +10,10 @@ pub(crate) mod daemon;
 pub(crate) mod edit;
 pub(crate) mod listening;
 pub(crate) mod log;
+pub(crate) mod mta;
 pub(crate) mod namespace;
 pub(crate) mod peers;
+pub(crate) mod postfix;
 pub(crate) mod sender;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;
@@ -41,7 +43,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(daemon: &Path) -> Result<Rig> {
-        let sendmail_root = unpacked_sendmail()?;
+        let sendmail_root = made_by_setup("rig/sendmail-root")?;
         sendmail::prepare_auth(&sendmail_root)?;
         Ok(Rig {
             sendmail_root,
@@ -65,14 +67,12 @@ impl Rig {
     }
 }
 
-/// What setup.sh unpacked lies in the target folder, wherever that is, and so does this program.
-fn unpacked_sendmail() -> Result<PathBuf> {
+/// What setup.sh has made lies in the target folder, wherever that is, and so does this program.
+pub(crate) fn made_by_setup(name: &str) -> Result<PathBuf> {
     let program = std::env::current_exe().map_err(|e| format!("where this program lies: {e}"))?;
     program
         .ancestors()
-        .map(|folder| folder.join("rig/sendmail-root"))
+        .map(|folder| folder.join(name))
         .find(|root| root.join(".complete").exists())
-        .ok_or_else(|| {
-            "sendmail is not unpacked yet: run integration/setup.sh, or integration/test.sh".to_owned()
-        })
+        .ok_or_else(|| format!("{name} is not made yet: run integration/setup.sh, or integration/test.sh"))
 }

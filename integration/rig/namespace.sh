@@ -26,6 +26,12 @@ echo 'hosts: files' >/etc/nsswitch.conf
 printf '%s\n' 'passwd: files' 'group: files' >>/etc/nsswitch.conf
 # Off, so that a name may have one address forwards and another backwards: {client_resolve} is FORGED then.
 echo 'multi off' >/etc/host.conf
+# Postfix is not installed, and so its users are not there.
+grep -q '^postfix:' /etc/passwd || echo 'postfix:x:6101:6101::/nonexistent:/usr/sbin/nologin' >>/etc/passwd
+grep -q '^postfix:' /etc/group || echo 'postfix:x:6101:' >>/etc/group
+grep -q '^postdrop:' /etc/group || echo 'postdrop:x:6102:' >>/etc/group
+# Its processes read this one in their chroot; a bare Debian has it from a package that need not be there.
+[ -e /etc/services ] || : >/etc/services
 : >/etc/resolv.conf
 mkdir -p /etc/ssl
 printf '%s\n' 'openssl_conf = conf' '[conf]' 'ssl_conf = ssl' '[ssl]' 'system_default = system' '[system]' \
@@ -45,7 +51,7 @@ fd00::2     six.partner.example
 fd00::3     mail.partner.example
 fd00::4     mail.other.example
 HOSTS
-# 127.0.0.9 and fd00::9 have no name.
+# 127.0.0.9, 127.0.0.99 and fd00::9 have no name.
 # Where mail goes: see rig/peers.mc.
 cat >>/etc/hosts <<'HOSTS'
 127.0.0.41  clear.peer.example

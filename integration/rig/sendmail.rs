@@ -112,8 +112,8 @@ impl Drop for Sendmail {
 }
 
 /// Where sm-mta listens; the first is mail.rig.example in the rig's /etc/hosts.
-const SERVER_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 25);
-const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x25);
+pub(super) const SERVER_V4: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 25);
+pub(super) const SERVER_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x25);
 
 /// Gives Cyrus SASL, as sendmail uses it, one user.
 pub(crate) fn prepare_auth(sendmail_root: &Path) -> Result<()> {

@@ -1,5 +1,7 @@
-//! The rig's /dev/log: what each sm-mta logs, told apart by the tag it was started with.
+//! The rig's /dev/log: what each MTA logs, told apart by the tag it was started with.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,7 +18,10 @@ pub(crate) struct Syslog {
 
 impl Syslog {
     pub(crate) fn listen(path: &Path) -> Result<Syslog> {
-        let socket = UnixDatagram::bind(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let failed = |e: std::io::Error| format!("{}: {e}", path.display());
+        let socket = UnixDatagram::bind(path).map_err(failed)?;
+        // Postfix's processes are not root's.
+        fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed)?;
         let log = Log::default();
         let kept = log.clone();
         thread::spawn(move || {
@@ -51,7 +56,7 @@ impl Syslog {
     }
 }
 
-/// Where the tag stands.
+/// Where the tag stands: `tag[pid]`, or `tag/smtpd[pid]` of Postfix.
 fn at(line: &str, tag: &str) -> Option<usize> {
-    line.find(&format!(" {tag}["))
+    ["[", "/"].iter().find_map(|behind| line.find(&format!(" {tag}{behind}")))
 }

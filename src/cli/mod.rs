@@ -9,6 +9,7 @@ mod explain;
 mod file;
 mod installation;
 mod policies;
+mod probe;
 mod promote;
 mod replaying;
 mod report;
@@ -33,20 +34,22 @@ pub mod exit {
     pub(crate) const CANT_CREATE: u8 = 73;
     pub(crate) const IO: u8 = 74;
     pub(crate) const TEMP_FAIL: u8 = 75;
+    pub(crate) const PROTOCOL: u8 = 76;
     pub(crate) const CONFIG: u8 = 78;
 
     /// All of them, and what each says: `--help` and the manual tell them from here.
-    pub const ALL: [(u8, &str); 11] = [
+    pub const ALL: [(u8, &str); 12] = [
         (OK, "all is well"),
         (GATE, "a gate is shut"),
         (USAGE, "wrong arguments"),
         (DATA, "bad input"),
         (NO_INPUT, "no input"),
-        (UNAVAILABLE, "a socket is taken"),
+        (UNAVAILABLE, "a socket is taken, or nobody answers"),
         (OS, "the system refused"),
         (CANT_CREATE, "a file cannot be made"),
         (IO, "output failed"),
         (TEMP_FAIL, "try again"),
+        (PROTOCOL, "a server breaks the protocol"),
         (CONFIG, "a file of the configuration is wrong"),
     ];
 }
@@ -88,6 +91,7 @@ enum Command {
     Evidence(evidence::Arguments),
     Promote(promote::Arguments),
     Demote(demote::Arguments),
+    Probe(Box<probe::Arguments>),
 }
 
 /// The commands as they are parsed: what the manual and the completions of shells are made from.
@@ -125,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Evidence(arguments) => evidence::run(&arguments),
         Command::Promote(arguments) => promote::run(&arguments),
         Command::Demote(arguments) => demote::run(&arguments),
+        Command::Probe(arguments) => probe::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

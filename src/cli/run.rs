@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
                 StartError::Set(..) => exit::OS,
             };
             // Where the log goes to standard error, it has said so already.
-            if daemon.output != Target::Stderr {
+            if daemon.log.output != Target::Stderr {
                 complain(&format!("not started: {}", with_causes(&error)));
             }
             code

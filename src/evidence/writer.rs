@@ -69,6 +69,10 @@ pub struct Counters {
     pub batches: u64,
     /// Batches that could not be written, each time it was tried.
     pub failures: u64,
+    /// Decisions that wait in the queue to be counted.
+    pub queue: u64,
+    /// Rows that wait in memory to be written.
+    pub unwritten_rows: u64,
 }
 
 #[derive(Debug, Default)]
@@ -78,6 +82,8 @@ struct State {
     not_written: AtomicU64,
     batches: AtomicU64,
     failures: AtomicU64,
+    queue: AtomicU64,
+    unwritten_rows: AtomicU64,
 }
 
 enum Message {
@@ -102,7 +108,9 @@ pub struct Writer {
 impl Evidence {
     /// Takes a decision. Never waits.
     pub fn take(&self, observed: Observed) {
+        self.state.queue.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send(Message::Observed(observed)).is_err() {
+            self.state.queue.fetch_sub(1, Ordering::Relaxed);
             self.state.queue_full.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -116,6 +124,8 @@ impl Evidence {
             not_written: get(&self.state.not_written),
             batches: get(&self.state.batches),
             failures: get(&self.state.failures),
+            queue: get(&self.state.queue),
+            unwritten_rows: get(&self.state.unwritten_rows),
         }
     }
 }
@@ -226,7 +236,10 @@ impl Worker {
         let mut due = Instant::now();
         loop {
             match messages.recv_timeout(due.saturating_duration_since(Instant::now())) {
-                Ok(Message::Observed(observed)) => self.count(&observed),
+                Ok(Message::Observed(observed)) => {
+                    self.state.queue.fetch_sub(1, Ordering::Relaxed);
+                    self.count(&observed);
+                }
                 Ok(Message::Close) | Err(RecvTimeoutError::Disconnected) => return self.close(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -241,6 +254,7 @@ impl Worker {
     fn count(&mut self, observed: &Observed) {
         if self.rollup.len() < MOST_ROWS {
             self.rollup.observe(observed);
+            self.state.unwritten_rows.store(self.rollup.len() as u64, Ordering::Relaxed);
         } else {
             self.state.not_written.fetch_add(1, Ordering::Relaxed);
         }
@@ -271,6 +285,7 @@ impl Worker {
                 let done = std::mem::replace(&mut self.rollup, Rollup::new(self.settings.max_peers));
                 self.state.written.fetch_add(done.decisions(), Ordering::Relaxed);
                 self.state.batches.fetch_add(u64::from(!done.is_empty()), Ordering::Relaxed);
+                self.state.unwritten_rows.store(0, Ordering::Relaxed);
                 if self.failing.take().is_some() {
                     tracing::info!(file = %self.path.display(), "evidence is written again");
                 }

@@ -6,8 +6,9 @@
 
 use super::negotiate;
 use super::session::{Answer, Session};
-use crate::environment::Environment;
+use crate::environment::{Environment, timed};
 use crate::listener::{self, draining};
+use crate::policy::facts::Direction;
 use bytes::{Bytes, BytesMut};
 use indymilter::message::command::{CommandKind, OptNegPayload};
 use indymilter::message::reply::Reply;
@@ -155,20 +156,26 @@ fn answer(
         CommandKind::DefMacros => {
             let mut payload = frame.buffer;
             // Some MTAs send it with nothing in it; then nothing was told.
-            if !payload.is_empty() && payload.split_to(1).as_ref() == b"M" {
-                session.macros_for_mail(payload);
+            if !payload.is_empty() {
+                match payload.split_to(1).as_ref() {
+                    b"M" => session.macros_for_mail(payload),
+                    b"R" => session.macros_for_rcpt(payload),
+                    _ => {}
+                }
             }
             Step::Silent
         }
         CommandKind::Mail => {
             let sender =
                 first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("MAIL")))?;
-            Step::Reply(reply_of(session.mail(environment, sender)))
+            let answer = timed(environment, Direction::Inbound, || session.mail(environment, sender));
+            Step::Reply(reply_of(answer))
         }
         CommandKind::Rcpt => {
             let recipient =
                 first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("RCPT")))?;
-            Step::Reply(reply_of(session.rcpt(environment, &recipient)))
+            let answer = timed(environment, Direction::Inbound, || session.rcpt(environment, &recipient));
+            Step::Reply(reply_of(answer))
         }
         CommandKind::BodyEnd => {
             session.forget_macros();

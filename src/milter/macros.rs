@@ -14,6 +14,7 @@ const AT_MAIL: &[&str] = &[
     "{client_addr}",
     "{client_name}",
     "{client_resolve}",
+    "v",
     "{tls_version}",
     "{cipher}",
     "{cipher_bits}",
@@ -42,6 +43,7 @@ pub fn told(payload: &[u8]) -> Told<'_> {
         let field = match name {
             b"i" | b"{i}" => &mut told.queue_id,
             b"j" | b"{j}" => &mut told.host,
+            b"v" | b"{v}" => &mut told.mta,
             b"{client_addr}" => &mut told.peer_addr,
             b"{client_name}" => &mut told.peer_name,
             b"{client_resolve}" => &mut told.peer_resolve,

@@ -6,9 +6,11 @@
 //! accept that fails must end nothing; and a connection must not cost two tasks and two channels.
 //!
 //! [`connection`] is the shell: it reads frames, and writes replies. [`session`] decides, and knows neither
-//! frames nor sockets. [`macros`] alone knows the names of macros; [`negotiate`] says what we ask for.
+//! frames nor sockets. [`macros`] alone knows the names of macros, [`mta`] what other MTAs than sendmail mean by
+//! them; [`negotiate`] says what we ask for.
 
 pub mod connection;
 pub mod macros;
+pub mod mta;
 mod negotiate;
 pub mod session;

@@ -5,11 +5,12 @@
 //! RCPT, one at the end of a transaction that would have been refused but named no recipient. Knows no
 //! frames, no sockets, no clock: an [`Environment`] has them.
 
-use super::macros;
+use super::{macros, mta};
 use crate::environment::Environment;
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
-use crate::policy::facts::{self, Facts};
+use crate::policy::facts::{self, Direction};
+use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::reply::Reply;
 use crate::policy::{Day, Policy};
@@ -32,7 +33,11 @@ pub enum Answer {
 pub struct Session {
     /// What was told for the MAIL that comes next. Taken by it, so that nothing of it is left for another.
     macros: Option<Bytes>,
+    /// The same for RCPT. We ask for none there, and Postfix sends the queue id, which it has only now.
+    rcpt_macros: Option<Bytes>,
     transaction: Option<Transaction>,
+    /// What was negotiated by the last MAIL: STARTTLS may come between two.
+    negotiated: Option<Negotiated>,
 }
 
 /// From a MAIL that could not be settled to the end of its message.
@@ -40,6 +45,8 @@ pub struct Session {
 struct Transaction {
     policy: Arc<Policy>,
     macros: Bytes,
+    /// Those of the RCPT that is being judged.
+    rcpt_macros: Bytes,
     sender: Bytes,
     /// Whether it would be refused whatever the recipient (but for an exempt one).
     refused: bool,
@@ -57,18 +64,38 @@ impl Session {
         self.macros = Some(payload);
     }
 
-    /// Another command came: what was told for a MAIL was not for one that comes later.
+    /// Macros that were told for RCPT.
+    pub fn macros_for_rcpt(&mut self, payload: Bytes) {
+        self.rcpt_macros = Some(payload);
+    }
+
+    /// Another command came: what was told for a MAIL or a RCPT was not for one that comes later.
     pub fn forget_macros(&mut self) {
         self.macros = None;
+        self.rcpt_macros = None;
     }
 
     /// MAIL, with its first argument.
     pub fn mail(&mut self, environment: &impl Environment, sender: Bytes) -> Answer {
         self.end(environment);
-        let policy = environment.policy();
         let macros = self.macros.take().unwrap_or_default();
-        let mut transaction = Transaction { policy, macros, sender, refused: false, named_recipient: false };
-        match transaction.judge(environment, None) {
+        self.forget_macros();
+        let policy = environment.policy();
+        let mut transaction = Transaction {
+            policy,
+            macros,
+            rcpt_macros: Bytes::new(),
+            sender,
+            refused: false,
+            named_recipient: false,
+        };
+        let (judged, negotiated) = transaction.judge(environment, None);
+        if let Some(negotiated) = negotiated
+            && self.negotiated.replace(negotiated) != Some(negotiated)
+        {
+            environment.session(Direction::Inbound, negotiated);
+        }
+        match judged {
             Judged::Settled => Answer::Accept,
             Judged::Open(disposition) => {
                 transaction.refused = disposition != Disposition::Accept;
@@ -82,10 +109,12 @@ impl Session {
 
     /// RCPT, with its first argument. One outside a transaction is none of our business.
     pub fn rcpt(&mut self, environment: &impl Environment, recipient: &[u8]) -> Answer {
+        let macros = self.rcpt_macros.take().unwrap_or_default();
         self.forget_macros();
         let Some(transaction) = &mut self.transaction else { return Answer::Continue };
         transaction.named_recipient = true;
-        match transaction.judge(environment, Some(recipient)) {
+        transaction.rcpt_macros = macros;
+        match transaction.judge(environment, Some(recipient)).0 {
             Judged::Refused(reply) => Answer::Refuse(reply),
             Judged::Settled | Judged::Open(_) => Answer::Continue,
         }
@@ -110,7 +139,11 @@ enum Judged {
 
 impl Transaction {
     /// Decides on the message (no recipient) or a recipient, and records what is thereby settled.
-    fn judge(&self, environment: &impl Environment, recipient: Option<&[u8]>) -> Judged {
+    fn judge(
+        &self,
+        environment: &impl Environment,
+        recipient: Option<&[u8]>,
+    ) -> (Judged, Option<Negotiated>) {
         let for_all = recipient.is_none();
         self.decide(environment, recipient, |decision| {
             let accepted = decision.disposition == Disposition::Accept;
@@ -128,9 +161,12 @@ impl Transaction {
         environment: &impl Environment,
         recipient: Option<&[u8]>,
         is_settled: impl Fn(&Decision<'_>) -> bool,
-    ) -> Judged {
-        let told = macros::told(&self.macros);
-        let facts = Facts::inbound(&told);
+    ) -> (Judged, Option<Negotiated>) {
+        let mut told = macros::told(&self.macros);
+        told.queue_id = told.queue_id.or_else(|| macros::told(&self.rcpt_macros).queue_id);
+        // Without a session there is nothing to judge, and nothing to record.
+        let Some(facts) = mta::facts(&told) else { return (Judged::Settled, None) };
+        let negotiated = Some(Negotiated::of(&facts));
         let sender = facts::text(&self.sender);
         let recipient = recipient.map(facts::text);
         let mut envelope =
@@ -144,10 +180,10 @@ impl Transaction {
             decision = decide(&self.policy, &facts, envelope, day);
         }
         if !is_settled(&decision) {
-            return Judged::Open(decision.disposition);
+            return (Judged::Open(decision.disposition), negotiated);
         }
         let record = Record::new(now, &facts, envelope, &decision, self.policy.fingerprint());
         environment.record(&facts, &decision, &record);
-        decision.reply.map_or(Judged::Settled, Judged::Refused)
+        (decision.reply.map_or(Judged::Settled, Judged::Refused), negotiated)
     }
 }

@@ -142,6 +142,8 @@ pub struct Told<'a> {
     pub host: Option<&'a [u8]>,
     /// `i`
     pub queue_id: Option<&'a [u8]>,
+    /// `v`: which MTA it is; sendmail tells a version, others a name before it.
+    pub mta: Option<&'a [u8]>,
     /// `{client_name}`, `{server_name}`
     pub peer_name: Option<&'a [u8]>,
     /// `{client_addr}`, `{server_addr}`
@@ -277,6 +279,10 @@ pub fn says_tls(direction: Direction, verify: &str) -> bool {
         }
     }
 }
+
+/// Our own word in the place of `{verify}`, for a session of which is known that no certificate was verified, and not
+/// why. sendmail always knows.
+pub const UNVERIFIED: &str = "UNVERIFIED";
 
 /// What sendmail says of a handshake that failed, by the value of `{verify}`; it compares in any case.
 pub fn handshake_failure(verify: &str) -> Option<&'static str> {

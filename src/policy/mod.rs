@@ -14,6 +14,7 @@ pub mod domain;
 pub mod facts;
 pub mod gate;
 pub mod lookup;
+pub mod negotiated;
 pub mod network;
 pub mod record;
 pub mod reply;

@@ -410,22 +410,20 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-impl fmt::Display for Record<'_> {
-    /// One line in sendmail's manner: the queue id, then `key=value`, separated by commas. The time stamp
-    /// is the log's own.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", Value(self.queue_id.as_deref().unwrap_or("NOQUEUE")))?;
-        let mut separator = " ";
-        let mut field = |f: &mut fmt::Formatter<'_>, name: &str, value: &str| {
-            write!(f, "{separator}{name}={}", Value(value))?;
-            separator = ", ";
-            Ok(())
-        };
-        let outbound = (self.direction == Direction::Outbound).then_some("outbound");
+impl Record<'_> {
+    /// Gives every field that is known by its name, in the order of the text form; every mode that was not met
+    /// as a `failed` of its own.
+    pub fn fields(&self, mut take: impl FnMut(&'static str, &str) -> fmt::Result) -> fmt::Result {
+        let ts = self.ts.map(|ts| format!("{ts:.6}"));
         let bits = self.cipher_bits.map(|bits| bits.to_string());
         let ssf = self.auth_ssf.map(|ssf| ssf.to_string());
         let waited = self.waited.map(|seconds| seconds.to_string());
-        for (name, value) in [
+        let mut all = |fields: &[(&'static str, Option<&str>)]| -> fmt::Result {
+            fields.iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| take(name, value)))
+        };
+        all(&[
+            ("ts", ts.as_deref()),
+            ("queue_id", self.queue_id.as_deref()),
             ("verdict", self.verdict.map(Verdict::as_str)),
             ("mode", self.mode.map(Mode::as_str)),
             ("disposition", self.disposition.map(Disposition::as_str)),
@@ -434,7 +432,7 @@ impl fmt::Display for Record<'_> {
             ("key", self.key.as_deref()),
             ("reason", self.reason.as_deref()),
             ("reply", self.reply.as_deref()),
-            ("direction", outbound),
+            ("direction", Some(self.direction.as_str())),
             ("client_name", self.client_name.as_deref()),
             ("client_addr", self.client_addr.as_deref()),
             ("client_resolve", self.client_resolve.as_deref()),
@@ -452,24 +450,33 @@ impl fmt::Display for Record<'_> {
             ("cert_subject", self.cert_subject.as_deref()),
             ("cert_issuer", self.cert_issuer.as_deref()),
             ("waited", waited.as_deref()),
-        ] {
-            if let Some(value) = value {
-                field(f, name, value)?;
-            }
-        }
+        ])?;
         for failure in &self.failures {
             let told = format!(
                 "{} {} {} {}: {}",
                 failure.mode, failure.rule, failure.side, failure.key, failure.reason
             );
-            field(f, "failed", &told)?;
+            all(&[("failed", Some(&told))])?;
         }
-        for (name, value) in [("host", self.host.as_deref()), ("policy", self.policy.as_deref())] {
-            if let Some(value) = value {
-                field(f, name, value)?;
+        all(&[("host", self.host.as_deref()), ("policy", self.policy.as_deref())])
+    }
+}
+
+impl fmt::Display for Record<'_> {
+    /// One line in sendmail's manner: the queue id, then `key=value`, separated by commas. The time stamp
+    /// is the log's own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:", Value(self.queue_id.as_deref().unwrap_or("NOQUEUE")))?;
+        let mut separator = " ";
+        self.fields(|name, value| {
+            let stands_elsewhere = matches!(name, "ts" | "queue_id");
+            if stands_elsewhere || (name == "direction" && self.direction == Direction::Inbound) {
+                return Ok(());
             }
-        }
-        Ok(())
+            write!(f, "{separator}{name}={}", Value(value))?;
+            separator = ", ";
+            Ok(())
+        })
     }
 }
 

@@ -4,7 +4,7 @@
 //! told in sendmail's words ([`Requirement::check`]); what follows from the answer is not said here (see
 //! [`super::decide`]).
 
-use super::facts::{Facts, TlsState, handshake_failure};
+use super::facts::{Facts, TlsState, UNVERIFIED, handshake_failure};
 use std::fmt;
 
 /// A TLS protocol version, oldest first.
@@ -281,10 +281,11 @@ impl CertificateName {
 }
 
 /// What sendmail says of a certificate that is not verified, by `{verify}`.
-const NOT_VERIFIED: [(&str, &str); 6] = [
+const NOT_VERIFIED: [(&str, &str); 7] = [
     ("", "authentication required"),
     ("FAIL", "authentication failed"),
     ("NO", "not authenticated"),
+    (UNVERIFIED, "not authenticated"),
     ("NOT", "no authentication requested"),
     ("NONE", "other side does not support STARTTLS"),
     ("CLEAR", "STARTTLS disabled locally"),

@@ -3,7 +3,7 @@
 use super::dossier::{Asked, Dossier, Fate, Host, Milestone, Negotiated, Outlook, Remedy};
 use super::words::{counted, date, minute, safe};
 use crate::policy::Day;
-use crate::policy::facts::Direction;
+use crate::policy::facts::{Direction, UNVERIFIED};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// So many hosts are named in a sentence.
@@ -234,7 +234,7 @@ pub(super) fn certificate(verify: Option<&str>) -> String {
         "" => "–".to_owned(),
         "OK" | "TRUSTED" => "verified".to_owned(),
         "NO" | "NOT" => "none".to_owned(),
-        "FAIL" => "not verified".to_owned(),
+        "FAIL" | UNVERIFIED => "not verified".to_owned(),
         other => safe(other).into_owned(),
     }
 }

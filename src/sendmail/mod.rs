@@ -6,10 +6,13 @@
 //!
 //! The [`mail_log`]: what it tells of each session, message and delivery.
 //!
+//! [`cf`]: what the running sendmail was told.
+//!
 //! The [`socket_map`]: what the outbound rulesets ask, and how they are answered.
 
 pub mod access_map;
 pub mod block;
+pub mod cf;
 pub mod export;
 pub mod import;
 pub mod lint;

@@ -1,35 +1,43 @@
-//! Where decisions are written: a line in the log, and a line in the file of decisions.
+//! Where decisions are written: in the log, and in the file of decisions.
 //!
-//! Promises: one decision, one record, in each place that is configured. Not through `tracing`'s
-//! formatter, which costs ten times what serialising a record into a buffer does.
+//! Promises: one decision, one record, in each place that is configured. It is serialised once, by whoever decided;
+//! what the log makes of it is made by the thread that writes. Not through `tracing`, which costs ten times that.
 
-use super::log::Format;
+use super::entry::Entry;
 use super::sink::Sink;
 use crate::policy::decide::Verdict;
 use crate::policy::record::Record;
-use std::io::Write;
+use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Takes decisions.
 #[derive(Debug)]
 pub struct Decisions {
     log: Sink,
-    format: Format,
     /// Whether the log's level lets decisions through: they are `info`.
     in_log: AtomicBool,
-    file: Option<Sink>,
+    file: Sink,
+    /// Whether there is such a file.
+    in_file: AtomicBool,
     unknown: AtomicU64,
 }
 
 impl Decisions {
-    /// To the log, in its format, and to a file of JSON Lines.
-    pub fn new(log: Sink, format: Format, in_log: bool, file: Option<Sink>) -> Self {
-        Self { log, format, in_log: AtomicBool::new(in_log), file, unknown: AtomicU64::new(0) }
+    /// To the log, and to a file of JSON Lines.
+    pub fn new(log: Sink, in_log: bool, file: Sink, in_file: bool) -> Self {
+        Self {
+            log,
+            in_log: AtomicBool::new(in_log),
+            file,
+            in_file: AtomicBool::new(in_file),
+            unknown: AtomicU64::new(0),
+        }
     }
 
-    /// Whether decisions are to be seen in the log.
-    pub fn set_in_log(&self, in_log: bool) {
+    /// Whether decisions are to be seen in the log, and in the file.
+    pub fn set(&self, in_log: bool, in_file: bool) {
         self.in_log.store(in_log, Ordering::Relaxed);
+        self.in_file.store(in_file, Ordering::Relaxed);
     }
 
     /// How many verdicts were `unknown` so far.
@@ -43,25 +51,21 @@ impl Decisions {
             self.unknown.fetch_add(1, Ordering::Relaxed);
         }
         let in_log = self.in_log.load(Ordering::Relaxed);
-        let as_json = self.file.is_some() || (in_log && self.format == Format::Json);
-        if as_json {
-            let mut line = Vec::with_capacity(768);
-            // Strings and numbers into memory: cannot fail.
-            if record.write_json(&mut line).is_ok() {
-                if in_log && self.format == Format::Json {
-                    self.log.line(line.clone());
-                }
-                if let Some(file) = &self.file {
-                    file.line(line);
-                }
-            }
+        let in_file = self.in_file.load(Ordering::Relaxed);
+        if !in_log && !in_file {
+            return;
         }
-        if in_log && self.format == Format::Text {
-            let mut line = Vec::with_capacity(512);
-            let ts = record.ts.unwrap_or_default();
-            // Into memory: cannot fail.
-            let _ = writeln!(line, "{ts:.6} INFO {record}");
-            self.log.line(line);
+        let mut line = Vec::with_capacity(768);
+        // Strings and numbers into memory: cannot fail.
+        if record.write_json(&mut line).is_err() {
+            return;
+        }
+        let line = Bytes::from(line);
+        if in_log {
+            self.log.take(Entry::Decision(line.clone()));
+        }
+        if in_file {
+            self.file.take(Entry::Decision(line));
         }
     }
 }

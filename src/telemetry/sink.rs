@@ -1,43 +1,76 @@
-//! A place that lines go to: standard error or a file, written by a thread of its own.
+//! A place that entries go to, written by a thread of its own: standard error, a file, the journal, syslog.
 //!
-//! Promises: [`Sink::line`] never waits. A line that finds the queue full, or that the disk does not take,
-//! is lost and counted, and the writer itself says so where it can write again; a full disk or a missing
-//! folder is tried again with every batch, so that lines flow again as soon as they can. Every line that was
-//! taken is written before [`Writer::close`] returns, or counted among those that it gave up.
+//! Promises: [`Sink::take`] never waits. An entry that finds the queue full, or that a disk does not take, is lost and
+//! counted, and the writer itself says so where it can write again; a full disk or a missing folder is tried again
+//! with every batch. A receiver (the journal, syslog) that is away or does not read is tried again until it takes
+//! what the writer holds; what comes meanwhile waits in the queue. Every entry that was taken is brought away before
+//! [`Writer::close`] returns, or counted among those that it gave up.
 
-use nix::fcntl::OFlag;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+mod journal;
+mod lines;
+mod place;
+pub mod syslog;
+
+use super::entry::{Entry, Format};
+use place::Output;
+use std::fmt;
+use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Lines that may wait. At 500 bytes each this is some 8 MB, and half a second of a very busy site.
+/// Entries that may wait. At 500 bytes each this is some 8 MB, and half a second of a very busy site.
 const QUEUE: usize = 16 * 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 128 * 1024;
-/// How long a batch waits for a pipe's reader: so often, so long.
-const MOMENTS: u32 = 100;
-const MOMENT: Duration = Duration::from_millis(10);
 /// How long `close` waits for a disk that does not answer.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
-/// Where lines go.
+/// Where systemd's journal takes entries.
+pub const JOURNAL: &str = "/run/systemd/journal/socket";
+
+/// Where entries go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
+    /// Nowhere: there is no such log.
+    Nowhere,
     /// Standard error.
     Stderr,
     /// A file, appended to.
     File(PathBuf),
+    /// The journal that reads this socket.
+    Journal {
+        /// The socket.
+        socket: PathBuf,
+        /// As what it passes entries on to syslog.
+        facility: syslog::Facility,
+    },
+    /// A syslog daemon.
+    Syslog(syslog::Settings),
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nowhere => f.write_str("none"),
+            Self::Stderr => f.write_str("stderr"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Journal { .. } => f.write_str("journald"),
+            Self::Syslog(settings) => write!(f, "syslog {}", settings.server),
+        }
+    }
 }
 
 enum Message {
-    Line(Vec<u8>),
+    Entry(Entry),
+    /// Nothing to write; but the writer looks whether something is to be said.
+    Look,
     Reopen,
+    /// What is in [`State::change`].
+    Change,
     Close(SyncSender<()>),
 }
 
@@ -46,17 +79,34 @@ enum Message {
 struct State {
     queue_full: AtomicU64,
     not_written: AtomicU64,
-    /// Lines that were taken, and are neither written nor lost yet.
+    /// Entries that were taken, and are neither written nor lost yet.
     waiting: AtomicU64,
-    /// The file could not be opened anew: lines go to the old one, or nowhere.
+    /// The place could not be opened anew: entries go to the old one, or nowhere.
     stale: AtomicBool,
     /// A reopening for which the queue had no room: done with the next batch.
     reopen: AtomicBool,
+    /// Where entries are to go from now on, and how they are to look.
+    change: Mutex<Option<(Target, Format)>>,
+    /// A change for which the queue had no room.
+    change_now: AtomicBool,
+    /// Told to end: a receiver that does not take entries is not waited for much longer.
+    closing: AtomicBool,
 }
 
-/// Words for lines that were lost, if some were and it is time to say so; at the end (`true`) it is. Asked by
-/// the writer before it writes, so that the words cannot get lost in the queue that lost the lines.
-pub type LossNote = Box<dyn FnMut(bool) -> Option<Vec<u8>> + Send>;
+impl State {
+    fn set_change(&self, change: Option<(Target, Format)>) -> Option<(Target, Format)> {
+        // Whoever panicked within did not leave it half-done.
+        std::mem::replace(&mut *self.change.lock().unwrap_or_else(PoisonError::into_inner), change)
+    }
+
+    fn has_change(&self) -> bool {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+}
+
+/// Words for entries that were lost, if some were and it is time to say so; at the end (`true`) it is. Asked by
+/// the writer before it writes, so that the words cannot get lost in the queue that lost the entries.
+pub type LossNote = Box<dyn FnMut(bool) -> Vec<Entry> + Send>;
 
 /// The way to a place. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -77,34 +127,48 @@ impl Sink {
     /// of this place's (or another's) losses.
     pub fn start(
         target: Target,
+        format: Format,
         name: &str,
         loss_note: impl FnOnce(&Self) -> Option<LossNote>,
     ) -> io::Result<(Writer, io::Result<()>)> {
         let (queue, messages) = sync_channel(QUEUE);
         let state = Arc::new(State::default());
         let sink = Self { queue, state: Arc::clone(&state) };
-        let mut output =
-            Output { target, file: None, torn: false, closing: false, loss_note: loss_note(&sink) };
-        let opened = output.open();
+        let (mut output, opened) = Output::new(target, format, loss_note(&sink));
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || write_lines(&messages, &mut output, &state))?;
+            .spawn(move || write_entries(&messages, &mut output, &state))?;
         Ok((Writer { sink, thread }, opened))
     }
 
-    /// Takes a line, with its line feed. Never waits.
-    pub fn line(&self, line: Vec<u8>) {
+    /// Takes an entry. Never waits.
+    pub fn take(&self, entry: Entry) {
         self.state.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(Message::Line(line)).is_err() {
+        if self.queue.try_send(Message::Entry(entry)).is_err() {
             self.state.waiting.fetch_sub(1, Ordering::Relaxed);
             self.state.queue_full.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Opens the file anew, after all lines that were taken before: it has been moved away.
+    /// Has the writer look whether something was lost, where nobody says anything.
+    pub fn look(&self) {
+        // Where the queue is full it will look anyway.
+        let _ = self.queue.try_send(Message::Look);
+    }
+
+    /// Opens the place anew, after all entries that were taken before: a file has been moved away.
     pub fn reopen(&self) {
         if self.queue.try_send(Message::Reopen).is_err() {
             self.state.reopen.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// From here on entries go there, and look so. Where a new file cannot be opened they go on to the old place
+    /// until it can.
+    pub fn change(&self, target: Target, format: Format) {
+        self.state.set_change(Some((target, format)));
+        if self.queue.try_send(Message::Change).is_err() {
+            self.state.change_now.store(true, Ordering::Relaxed);
         }
     }
 
@@ -113,7 +177,7 @@ impl Sink {
         self.state.stale.load(Ordering::Relaxed)
     }
 
-    /// How many lines were lost so far: for a full queue, and for a disk that did not take them.
+    /// How many entries were lost so far: for a full queue, and for a disk or a receiver that did not take them.
     pub fn lost(&self) -> (u64, u64) {
         (self.state.queue_full.load(Ordering::Relaxed), self.state.not_written.load(Ordering::Relaxed))
     }
@@ -126,7 +190,7 @@ impl Writer {
     }
 
     /// Writes what is left, and ends. Gives up on a disk (or a reader) that does not answer; tells how many
-    /// lines it gave up.
+    /// entries it gave up.
     pub fn close(self) -> u64 {
         let state = Arc::clone(&self.sink.state);
         self.finish();
@@ -136,6 +200,7 @@ impl Writer {
     fn finish(self) {
         let (done, wait) = sync_channel(1);
         let deadline = Instant::now() + CLOSE_WITHIN;
+        self.sink.state.closing.store(true, Ordering::Relaxed);
         let mut message = Message::Close(done);
         while let Err(TrySendError::Full(again)) = self.sink.queue.try_send(message) {
             if Instant::now() >= deadline {
@@ -153,247 +218,47 @@ impl Writer {
     }
 }
 
-fn write_lines(messages: &Receiver<Message>, output: &mut Output, state: &State) {
-    let mut batch = Vec::with_capacity(BATCH);
+fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &State) {
+    let mut batch = Vec::new();
     while let Ok(first) = messages.recv() {
         let mut next = Some(first);
-        let mut lines = 0;
+        let mut bytes = 0;
         while let Some(message) = next.take() {
             match message {
-                Message::Line(line) => {
-                    batch.extend_from_slice(&line);
-                    lines += 1;
-                    if batch.len() < BATCH {
-                        next = messages.try_recv().ok();
+                Message::Entry(entry) => {
+                    bytes += entry.size();
+                    batch.push(entry);
+                    if bytes >= BATCH {
+                        break;
                     }
                 }
+                Message::Look => {}
                 Message::Reopen => {
-                    output.write(&mut batch, &mut lines, state);
+                    output.write(&mut batch, state, false);
                     output.reopen(state);
-                    next = messages.try_recv().ok();
+                }
+                Message::Change => {
+                    output.write(&mut batch, state, false);
+                    output.change(state);
                 }
                 Message::Close(done) => {
-                    output.closing = true;
-                    output.write(&mut batch, &mut lines, state);
+                    output.write(&mut batch, state, true);
                     // Whoever waits may have given up.
                     let _ = done.send(());
                     return;
                 }
             }
+            next = messages.try_recv().ok();
         }
-        output.write(&mut batch, &mut lines, state);
+        output.write(&mut batch, state, false);
+        if state.change_now.swap(false, Ordering::Relaxed) {
+            output.change(state);
+        }
         if state.reopen.swap(false, Ordering::Relaxed) {
             output.reopen(state);
         }
     }
 }
 
-struct Output {
-    target: Target,
-    file: Option<File>,
-    loss_note: Option<LossNote>,
-    closing: bool,
-    /// Whether the last write ended within a line.
-    torn: bool,
-}
-
-impl Output {
-    fn open(&mut self) -> io::Result<()> {
-        if let Target::File(path) = &self.target {
-            // A pipe that nobody reads must not hold up the start, nor one that is full the writer for ever.
-            let flags = OFlag::O_NONBLOCK.bits();
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .read(true)
-                .mode(0o640)
-                .custom_flags(flags)
-                .open(path)?;
-            // Whoever wrote before may have been cut off within a line.
-            let meta = file.metadata()?;
-            let mut last = [b'\n'];
-            if meta.is_file() && meta.len() > 0 {
-                file.read_exact_at(&mut last, meta.len() - 1)?;
-            }
-            self.torn = last != [b'\n'];
-            self.file = Some(file);
-        }
-        Ok(())
-    }
-
-    /// Opens the file anew. Where that fails the old one is still good for lines, and it is tried again with
-    /// the next ones.
-    fn reopen(&mut self, state: &State) {
-        state.stale.store(self.open().is_err(), Ordering::Relaxed);
-    }
-
-    fn write(&mut self, batch: &mut Vec<u8>, lines: &mut u64, state: &State) {
-        if state.stale.load(Ordering::Relaxed) {
-            self.reopen(state);
-        }
-        let waited = *lines;
-        let closing = self.closing;
-        if let Some(note) = self.loss_note.as_mut().and_then(|note| note(closing)) {
-            batch.splice(0..0, note);
-            *lines += 1;
-        }
-        if batch.is_empty() {
-            state.waiting.fetch_sub(waited, Ordering::Relaxed);
-            *lines = 0;
-            return;
-        }
-        if let Err(written) = self.write_all(batch) {
-            // Lines that got through whole are not lost.
-            let through = batch.iter().take(written).filter(|b| **b == b'\n').count() as u64;
-            state.not_written.fetch_add(lines.saturating_sub(through), Ordering::Relaxed);
-            // Where nothing was written, what was torn before still is.
-            if written > 0 {
-                self.torn = batch.get(written - 1) != Some(&b'\n');
-            }
-            // Perhaps the file is on a disk that has been unmounted: open it anew next time.
-            self.file = None;
-        }
-        state.waiting.fetch_sub(waited, Ordering::Relaxed);
-        batch.clear();
-        *lines = 0;
-    }
-
-    /// Writes all; or tells how much was written.
-    fn write_all(&mut self, batch: &[u8]) -> Result<(), usize> {
-        if matches!(self.target, Target::File(_)) && self.file.is_none() {
-            self.open().map_err(|_| 0usize)?;
-        }
-        let torn = std::mem::take(&mut self.torn);
-        if torn && self.write_once(b"\n").is_err() {
-            self.torn = true;
-            return Err(0);
-        }
-        let mut written = 0;
-        let mut moments = MOMENTS;
-        while let Some(rest) = batch.get(written..).filter(|rest| !rest.is_empty()) {
-            match self.write_once(rest) {
-                Ok(0) => return Err(written),
-                Ok(n) => written += n,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // A pipe whose reader is slow gets a moment.
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock && moments > 0 => {
-                    moments -= 1;
-                    std::thread::sleep(MOMENT);
-                }
-                Err(_) => return Err(written),
-            }
-        }
-        Ok(())
-    }
-
-    fn write_once(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.file {
-            Some(file) => file.write(bytes),
-            None => io::stderr().lock().write(bytes),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_are_written_in_order_and_across_a_reopening() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let (writer, opened) = Sink::start(Target::File(path.clone()), "test", |_| None).unwrap();
-        opened.unwrap();
-        writer.sink().line(b"one\n".to_vec());
-        let moved = folder.path().join("log.1");
-        std::fs::rename(&path, &moved).unwrap();
-        writer.sink().reopen();
-        writer.sink().line(b"two\n".to_vec());
-        let sink = writer.sink().clone();
-        writer.close();
-        let both = std::fs::read_to_string(&moved).unwrap() + &std::fs::read_to_string(&path).unwrap();
-        assert_eq!(both, "one\ntwo\n");
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
-        assert_eq!(sink.lost(), (0, 0));
-    }
-
-    #[test]
-    fn a_missing_folder_loses_lines_counts_them_and_heals() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("gone/log");
-        let (writer, opened) = Sink::start(Target::File(path.clone()), "test", |_| None).unwrap();
-        assert!(opened.is_err());
-        writer.sink().line(b"lost\n".to_vec());
-        let sink = writer.sink().clone();
-        while sink.lost() != (0, 1) {
-            std::thread::yield_now();
-        }
-        std::fs::create_dir(folder.path().join("gone")).unwrap();
-        writer.sink().line(b"kept\n".to_vec());
-        writer.close();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept\n");
-    }
-
-    #[test]
-    fn losses_are_said_by_the_writer_itself() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        let (writer, _) = Sink::start(Target::File(path.clone()), "test", |sink| {
-            let (sink, mut said) = (sink.clone(), (0, 0));
-            Some(Box::new(move |_| {
-                let lost = sink.lost();
-                let note = format!("lost {}\n", lost.0 - said.0);
-                (lost != std::mem::replace(&mut said, lost)).then(|| note.into_bytes())
-            }))
-        })
-        .unwrap();
-        // More than the queue holds, faster than any disk.
-        let sent = 40 * QUEUE as u64;
-        for _ in 0..sent {
-            writer.sink().line(b"line\n".to_vec());
-        }
-        let sink = writer.sink().clone();
-        writer.close();
-        let text = std::fs::read_to_string(&path).unwrap();
-        let said: u64 = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum();
-        let written = text.lines().filter(|line| *line == "line").count() as u64;
-        assert_eq!((said, written + said), (sink.lost().0, sent));
-    }
-
-    #[test]
-    fn a_line_that_was_cut_off_is_ended_before_the_next() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("log");
-        std::fs::write(&path, "whole\ncut").unwrap();
-        let (writer, _) = Sink::start(Target::File(path.clone()), "test", |_| None).unwrap();
-        writer.sink().line(b"next\n".to_vec());
-        assert_eq!(writer.close(), 0);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ncut\nnext\n");
-    }
-
-    #[test]
-    fn a_pipe_without_a_reader_holds_nobody_up() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("pipe");
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let (writer, _) = Sink::start(Target::File(path), "test", |_| None).unwrap();
-        for _ in 0..100_000 {
-            writer.sink().line(vec![b'x'; 100]);
-        }
-        let sink = writer.sink().clone();
-        let given_up = writer.close();
-        let (queue_full, not_written) = sink.lost();
-        assert!(given_up + queue_full + not_written > 0, "a pipe does not hold 10 MB");
-    }
-
-    #[test]
-    fn a_full_disk_loses_lines_and_counts_them() {
-        let (writer, _) = Sink::start(Target::File("/dev/full".into()), "test", |_| None).unwrap();
-        for _ in 0..10 {
-            writer.sink().line(b"line\n".to_vec());
-        }
-        let sink = writer.sink().clone();
-        writer.close();
-        assert_eq!(sink.lost(), (0, 10));
-    }
-}
+mod tests;

@@ -90,6 +90,11 @@ impl Waiting {
         }
     }
 
+    /// How many messages are remembered.
+    pub fn messages(&self) -> usize {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// How often the answer was in doubt, so that a message was accepted.
     pub fn in_doubt(&self) -> u64 {
         self.0.in_doubt.load(Ordering::Relaxed)

@@ -14,9 +14,12 @@ pub(crate) mod daemon;
 pub(crate) mod data;
 pub(crate) mod evidence;
 pub(crate) mod html;
+pub(crate) mod http;
 pub(crate) mod in_process;
+pub(crate) mod metrics;
 pub(crate) mod mta;
 pub(crate) mod random;
+pub(crate) mod smtp_server;
 
 use encr_milter::policy::{Day, Policy};
 use encr_milter::policy_file::load::{Loaded, ReadError, Request, Store, load};

@@ -5,4 +5,5 @@
 
 pub(crate) mod check;
 pub(crate) mod play;
+mod postfix;
 pub(crate) mod schema;

@@ -11,24 +11,35 @@ use nix::sys::signal::Signal;
 use openssl::base64;
 
 use super::check::{self, Answer};
+use super::postfix;
 use super::schema::{Action, Case, Edit, Expect, Message, Step};
-use crate::rig::daemon::Daemon;
+use crate::rig::daemon::{Daemon, merge};
 use crate::rig::edit::edit;
-use crate::rig::sendmail::{AUTH_PASSWORD, AUTH_USER, Options, Sendmail};
+use crate::rig::mta::{Kind, Mta};
+use crate::rig::sendmail::{AUTH_PASSWORD, AUTH_USER, Options};
 use crate::rig::smtp::{Client, Reply, Tls};
 use crate::rig::{Result, Rig, wait};
 
-/// Plays a case. The tag names it among others that run beside it.
+/// Plays a case against sendmail. The tag names it among others that run beside it.
 pub(crate) fn play(rig: &Rig, tag: &str, case: &Case) -> Result<()> {
+    play_on(Kind::Sendmail, rig, tag, case)
+}
+
+/// Plays a case against Postfix, as it is there.
+pub(crate) fn play_on_postfix(rig: &Rig, tag: &str, case: Case) -> Result<()> {
+    play_on(Kind::Postfix, rig, tag, &postfix::translated(case)?)
+}
+
+fn play_on(kind: Kind, rig: &Rig, tag: &str, case: &Case) -> Result<()> {
     let folder =
         tempfile::Builder::new().prefix(tag).tempdir().map_err(|e| format!("a folder for {tag}: {e}"))?;
-    let mut stage = Stage::set(rig, tag, folder.path(), case)?;
+    let mut stage = Stage::set(kind, rig, tag, folder.path(), case)?;
     stage.perform().map_err(|fault| {
         let mut report = format!("{}\n\n{fault}\n", case.about);
         let sides = [
             ("session", &stage.transcript),
             ("the daemon's log", &stage.daemon.log.lines()),
-            ("sm-mta's log", &rig.syslog.of(tag)),
+            ("the MTA's log", &rig.syslog.of(tag)),
         ];
         for (title, lines) in sides {
             let _ = write!(report, "\n--- {title}\n{}\n", lines.join("\n"));
@@ -42,7 +53,7 @@ struct Stage<'a> {
     rig: &'a Rig,
     case: &'a Case,
     daemon: Daemon,
-    sendmail: Sendmail,
+    mta: Mta,
     clients: BTreeMap<&'a str, Client>,
     /// What was said to each RCPT.
     answers: Vec<Answer>,
@@ -52,7 +63,7 @@ struct Stage<'a> {
 }
 
 impl<'a> Stage<'a> {
-    fn set(rig: &'a Rig, tag: &str, folder: &Path, case: &'a Case) -> Result<Stage<'a>> {
+    fn set(kind: Kind, rig: &'a Rig, tag: &str, folder: &Path, case: &'a Case) -> Result<Stage<'a>> {
         let places = [
             ("{dir}", folder.display().to_string()),
             ("{port}", rig.port().to_string()),
@@ -64,7 +75,9 @@ impl<'a> Stage<'a> {
         lay_out_files(folder, case).map_err(|e| format!("the case's files: {e}"))?;
         let settings = fill(&case.daemon.to_string());
         let settings = settings.parse().map_err(|e| format!("the daemon's settings: {e}"))?;
-        let mut daemon = Daemon::lay_out(&rig.daemon, folder, &settings)?;
+        let mut all = kind.settings(folder)?;
+        merge(&mut all, &settings);
+        let mut daemon = Daemon::lay_out(&rig.daemon, folder, &all)?;
         if !case.starts_stopped {
             daemon.start().map_err(|e| format!("{e}\n{}", daemon.log.lines().join("\n")))?;
         }
@@ -77,12 +90,13 @@ impl<'a> Stage<'a> {
         if options.attach.is_empty() {
             options.attach.extend(daemon.listen().first().cloned());
         }
-        let sendmail = Sendmail::start(rig, folder, tag, &options)?;
+        let main = case.postfix.as_ref().map(|postfix| postfix.main.as_slice()).unwrap_or_default();
+        let mta = kind.start(rig, folder, tag, &options, main)?;
         Ok(Stage {
             rig,
             case,
             daemon,
-            sendmail,
+            mta,
             clients: BTreeMap::new(),
             answers: Vec::new(),
             transcript: Vec::new(),
@@ -180,10 +194,10 @@ impl<'a> Stage<'a> {
 
     fn connect(&mut self, step: &'a Step, from: &str) -> Result<()> {
         let mut client = match from {
-            "submission" => self.sendmail.submit()?,
+            "submission" => self.mta.submit()?,
             address => {
                 let address: IpAddr = address.parse().map_err(|e| format!("{address}: {e}"))?;
-                self.sendmail.connect_from(address)?
+                self.mta.connect_from(address)?
             }
         };
         self.note(&step.on, ">", &format!("(connect from {from})"));

@@ -33,6 +33,9 @@ pub(crate) struct Case {
     pub(crate) daemon: Table,
     #[serde(default)]
     pub(crate) sendmail: Options,
+    /// It is played against Postfix too; what differs there beyond what always does.
+    #[serde(default)]
+    pub(crate) postfix: Option<OnPostfix>,
     /// The daemon is not started before the steps are.
     #[serde(default)]
     pub(crate) starts_stopped: bool,
@@ -46,6 +49,20 @@ pub(crate) struct Case {
     /// The daemon's exit code in the end.
     #[serde(default)]
     pub(crate) exit: i32,
+}
+
+/// What is otherwise where the MTA is Postfix. What always is, is in `postfix.rs`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub(crate) struct OnPostfix {
+    /// It is about what only Postfix does, and not played against sendmail.
+    pub(crate) only: bool,
+    /// Lines at the end of its main.cf.
+    pub(crate) main: Vec<String>,
+    /// The beginnings of replies that are others, by the number of the step.
+    pub(crate) replies: BTreeMap<String, String>,
+    /// Fields of records that are others, by the number of the record.
+    pub(crate) records: BTreeMap<String, Table>,
 }
 
 impl Case {

@@ -34,11 +34,13 @@ fn a_full_queue_holds_nobody_up_and_is_counted() {
     for _ in 0..QUEUE + 100 {
         evidence.take(one.clone());
     }
-    assert_eq!(evidence.counters(), Counters { queue_full: 100, ..Counters::default() });
+    let full = Counters { queue_full: 100, queue: QUEUE as u64, ..Counters::default() };
+    assert_eq!(evidence.counters(), full);
     drop(let_go);
     writer.close();
     let counters = evidence.counters();
     assert_eq!((counters.written, counters.queue_full, counters.not_written), (QUEUE as u64, 100, 0));
+    assert_eq!((counters.queue, counters.unwritten_rows), (0, 0));
     let stats = Store::open_read_only(&folder.path().join(FILE_NAME)).unwrap().stats().unwrap();
     assert_eq!(stats.decisions, QUEUE as u64);
     // Whoever still has a way to it is not held up, either.

@@ -1,0 +1,113 @@
+//! Lines in files: in order, across rotations, and counted where they are lost. Receivers have tests of their own, in
+//! `tests/log_receivers.rs`.
+
+use super::*;
+use std::path::Path;
+
+/// A line as it is to stand in the file.
+fn line(text: &str) -> Entry {
+    Entry::Decision(text.to_owned().into())
+}
+
+fn started(path: &Path) -> (Writer, io::Result<()>) {
+    Sink::start(Target::File(path.to_owned()), Format::Json, "test", |_| None).unwrap()
+}
+
+#[test]
+fn lines_are_written_in_order_and_across_a_reopening() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let (writer, opened) = started(&path);
+    opened.unwrap();
+    writer.sink().take(line("one\n"));
+    let moved = folder.path().join("log.1");
+    std::fs::rename(&path, &moved).unwrap();
+    writer.sink().reopen();
+    writer.sink().take(line("two\n"));
+    let sink = writer.sink().clone();
+    writer.close();
+    let both = std::fs::read_to_string(&moved).unwrap() + &std::fs::read_to_string(&path).unwrap();
+    assert_eq!(both, "one\ntwo\n");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+    assert_eq!(sink.lost(), (0, 0));
+}
+
+#[test]
+fn a_missing_folder_loses_lines_counts_them_and_heals() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gone/log");
+    let (writer, opened) = started(&path);
+    assert!(opened.is_err());
+    writer.sink().take(line("lost\n"));
+    let sink = writer.sink().clone();
+    while sink.lost() != (0, 1) {
+        std::thread::yield_now();
+    }
+    std::fs::create_dir(folder.path().join("gone")).unwrap();
+    writer.sink().take(line("kept\n"));
+    writer.close();
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept\n");
+}
+
+#[test]
+fn losses_are_said_by_the_writer_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let (writer, _) = Sink::start(Target::File(path.clone()), Format::Json, "test", |sink| {
+        let (sink, mut said) = (sink.clone(), (0, 0));
+        Some(Box::new(move |_| {
+            let lost = sink.lost();
+            let note = format!("lost {}\n", lost.0 - said.0);
+            (lost != std::mem::replace(&mut said, lost)).then(|| line(&note)).into_iter().collect()
+        }))
+    })
+    .unwrap();
+    // More than the queue holds, faster than any disk.
+    let sent = 40 * QUEUE as u64;
+    for _ in 0..sent {
+        writer.sink().take(line("line\n"));
+    }
+    let sink = writer.sink().clone();
+    writer.close();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let said: u64 = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok()).sum();
+    let written = text.lines().filter(|line| *line == "line").count() as u64;
+    assert_eq!((said, written + said), (sink.lost().0, sent));
+}
+
+#[test]
+fn a_line_that_was_cut_off_is_ended_before_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    std::fs::write(&path, "whole\ncut").unwrap();
+    let (writer, _) = started(&path);
+    writer.sink().take(line("next\n"));
+    assert_eq!(writer.close(), 0);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ncut\nnext\n");
+}
+
+#[test]
+fn a_pipe_without_a_reader_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let (writer, _) = started(&path);
+    for _ in 0..100_000 {
+        writer.sink().take(line(&"x".repeat(100)));
+    }
+    let sink = writer.sink().clone();
+    let given_up = writer.close();
+    let (queue_full, not_written) = sink.lost();
+    assert!(given_up + queue_full + not_written > 0, "a pipe does not hold 10 MB");
+}
+
+#[test]
+fn a_full_disk_loses_lines_and_counts_them() {
+    let (writer, _) = started(Path::new("/dev/full"));
+    for _ in 0..10 {
+        writer.sink().take(line("line\n"));
+    }
+    let sink = writer.sink().clone();
+    writer.close();
+    assert_eq!(sink.lost(), (0, 10));
+}
