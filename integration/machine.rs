@@ -16,6 +16,7 @@ use crate::rig::{Result, Rig};
 
 /// All trials, by name.
 pub(crate) const ALL: &[(&str, fn(&Rig) -> Result<()>)] = &[
+    ("machine-package", package::clean),
     ("machine-installed", installed::installed),
     ("machine-attached", attached::attached),
     ("machine-upgraded", upgraded::upgraded),

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::SystemTime;
 
-use crate::rig::Result;
-use crate::rig::tool::run;
+use super::ensure;
+use crate::rig::tool::{run, run_allowing};
+use crate::rig::{Result, Rig};
 
 const SOURCE: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -31,6 +32,15 @@ pub(crate) fn built() -> Result<PathBuf> {
         }
     }
     Ok(package)
+}
+
+/// lintian has nothing to say that config/debian/lintian-overrides does not answer.
+pub(crate) fn clean(_: &Rig) -> Result<()> {
+    let mut lintian = Command::new("lintian");
+    lintian.args(["--fail-on", "error,warning"]).arg(built()?);
+    let said = run_allowing(&mut lintian, "", &[2])?;
+    let remarks = String::from_utf8_lossy(&said.stdout).into_owned();
+    ensure(said.status.success(), || remarks)
 }
 
 /// The same with a higher version, changed as told by a script of the shell that runs in its tree.
