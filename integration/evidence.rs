@@ -16,7 +16,8 @@ use crate::rig::sendmail::{Options, Sendmail};
 use crate::rig::{Result, Rig, tool, wait};
 
 const TAG: &str = "evidence-full-disk";
-const POLICY: &str = "
+/// Whoever calls itself partner.example and comes in the clear is refused.
+pub(crate) const POLICY: &str = "
 version = 1
 [exempt]
 networks = []
@@ -89,8 +90,8 @@ fn fill(folder: &Path) -> Result<std::path::PathBuf> {
     Ok(path)
 }
 
-/// Some messages, each refused as it should be.
-fn send(sendmail: &Sendmail) -> Result<usize> {
+/// Some messages, each refused as it should be. Gives how many.
+pub(crate) fn send(sendmail: &Sendmail) -> Result<usize> {
     let mut client = sendmail.connect_from([127, 0, 0, 2].into())?;
     client.reply()?;
     client.say("EHLO mx.partner.example")?;

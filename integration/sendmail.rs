@@ -10,6 +10,7 @@
 
 mod access_live;
 mod evidence;
+mod logging;
 mod machine;
 mod mail_log;
 mod outbound;
@@ -92,7 +93,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("rulesets-rcpt".to_owned(), Box::new(rulesets::rcpt)));
     of_rust.push(("rulesets-perm-err".to_owned(), Box::new(rulesets::perm_err)));
     of_rust.push(("rulesets-round-trip".to_owned(), Box::new(rulesets::round_trip)));
-    let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(machine::ALL);
+    let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(logging::ALL).chain(machine::ALL);
     of_rust.extend(by_name.map(|(name, test)| ((*name).to_owned(), Box::new(*test) as selftest::Test)));
     let of_rust = of_rust.into_iter().map(|(name, test)| {
         let rig = rig.clone();

@@ -2,8 +2,8 @@
 # Gets what the rig needs onto this machine: libraries and tools from Debian's packages, and sendmail itself.
 #
 # Promises: changes nothing when all is there already, and is quick then. Needs root or sudo for apt-get only.
-# Must not: install an MTA. sendmail would put itself in place of the one the machine has, so its packages are
-# only unpacked, into a cache folder under target/, and run from there.
+# Must not: install an MTA, or anything that starts by itself. sendmail would put itself in place of the one the machine
+# has, so its packages are only unpacked, into a cache folder under target/, and run from there; so are others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -18,13 +18,13 @@ packages=(
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
+    libestr0 libfastjson4 liblognorm5 libpopt0 # what rsyslogd and logrotate are linked with
+    systemd                    # its journald, which the rig runs by itself; a machine that has booted without it stays so
     debootstrap systemd-container # the booted machine (integration/machine.rs)
     dpkg-dev lintian           # the package: what it depends on, and what is to be remarked
     man-db mandoc              # the manual, shown and remarked upon
     zsh fish                   # the completions, in each shell (bash is there)
 )
-# What is only unpacked.
-unpacked=(sendmail-bin sendmail-base sendmail-cf sasl2-bin)
 
 # What is on the machine that is booted: a Debian 12 with sendmail, and what encr-milter's package depends on, for there is
 # no way out of it.
@@ -35,8 +35,7 @@ booted=(
     logrotate                  # what it recommends
 )
 
-root=${CARGO_TARGET_DIR:-target}/rig/sendmail-root
-machine=${CARGO_TARGET_DIR:-target}/rig/machine
+rig=${CARGO_TARGET_DIR:-target}/rig
 
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -- "$@"; fi
@@ -63,15 +62,18 @@ if [ ${#missing[@]} -gt 0 ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "${missing[@]}" >&2
 fi
 
-# The mark is the last thing written, so that a run that was cut short is done again from the start.
-if [ ! -e "$root/.complete" ]; then
-    echo "setup: unpacking ${unpacked[*]} into $root" >&2
+# unpack ROOT PACKAGE…: the mark is the last thing written, so that a run that was cut short is done again from the
+# start.
+unpack() {
+    local root=$1 fresh=$1.$$ package
+    shift
+    [ ! -e "$root/.complete" ] || return 0
+    echo "setup: unpacking $* into $root" >&2
     apt_update
-    fresh=$root.$$
     trap 'rm -rf "$fresh"' EXIT
     mkdir -p "$fresh/packages"
     # As root apt would fetch as the user _apt, who may not write here; that is no error, only a warning.
-    (cd "$fresh/packages" && apt-get -qq -o APT::Sandbox::User=root download "${unpacked[@]}")
+    (cd "$fresh/packages" && apt-get -qq -o APT::Sandbox::User=root download "$@")
     for package in "$fresh"/packages/*.deb; do
         dpkg-deb -x "$package" "$fresh"
     done
@@ -80,8 +82,13 @@ if [ ! -e "$root/.complete" ]; then
     rm -rf "$root"
     mv "$fresh" "$root"
     trap - EXIT
-fi
+}
 
+unpack "$rig/sendmail-root" sendmail-bin sendmail-base sendmail-cf sasl2-bin
+# Installed, the one would take over /dev/log, and the other would rotate the machine's logs.
+unpack "$rig/logging-root" rsyslog logrotate
+
+machine=$rig/machine
 if [ ! -e "$machine/.complete" ]; then
     echo "setup: making the machine that is booted in $machine" >&2
     apt_update

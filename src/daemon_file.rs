@@ -3,6 +3,7 @@
 //! Promises: every setting has a default, given here with its reason; a path that is not absolute is taken
 //! from the folder of the file; a mistake is told as in a policy.
 
+mod control;
 mod http;
 mod log;
 
@@ -32,7 +33,8 @@ const MAX_SIZE: u64 = 1024 * 1024;
 const DEFAULT_LISTEN: &str = "/run/encr-milter/milter.sock";
 const DEFAULT_STATE: &str = "/var/lib/encr-milter";
 
-const TOP: &[&str] = &["version", "milter", "policy", "log", "outbound", "http", "state", "evidence"];
+const TOP: &[&str] =
+    &["version", "milter", "policy", "log", "outbound", "http", "control", "state", "evidence"];
 const MILTER: &[&str] = &[
     "listen",
     "max-connections",
@@ -48,6 +50,7 @@ const POLICY: &[&str] = &["files", "max-size"];
 const LOG: &[&str] =
     &["level", "format", "output", "decisions", "syslog-server", "syslog-facility", "syslog-max-size"];
 const HTTP: &[&str] = &["listen"];
+const CONTROL: &[&str] = &["listen", "enabled"];
 const STATE: &[&str] = &["dir"];
 const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
 
@@ -61,6 +64,7 @@ pub const TABLES: &[(&str, &[&str])] = &[
     ("state", STATE),
     ("evidence", EVIDENCE),
     ("http", HTTP),
+    ("control", CONTROL),
 ];
 
 /// All settings.
@@ -70,6 +74,8 @@ pub struct DaemonFile {
     pub milter: Sockets,
     /// The same for the socket map of mail that leaves; it listens nowhere unless told to.
     pub outbound: Sockets,
+    /// The unix socket on which `status` and `reload` ask, where there is to be one.
+    pub control: Option<PathBuf>,
     /// How long open transactions have to get to their end when the daemon stops.
     pub drain: Duration,
     /// The policy's files, and their limit.
@@ -148,6 +154,8 @@ impl PolicyFiles {
 pub struct Read {
     /// The settings, where nothing is wrong.
     pub daemon: Option<DaemonFile>,
+    /// Where the daemon is asked, as far as a wrong file tells.
+    pub control: Option<PathBuf>,
     /// What is wrong, or odd.
     pub diagnostics: Diagnostics,
     /// The file, for the lines to show.
@@ -163,20 +171,21 @@ pub fn read(path: &Path) -> Read {
         Ok(Err(_)) => {
             let message = format!("{} is not UTF-8 text", path.display());
             diagnostics.push(Diagnostic::error("not-utf8", message).in_file(path));
-            return Read { daemon: None, diagnostics, sources };
+            return Read { daemon: None, control: None, diagnostics, sources };
         }
         Err(error) => {
             let message = format!("cannot read {}: {error}", path.display());
             diagnostics.push(Diagnostic::error("unreadable-file", message).in_file(path));
-            return Read { daemon: None, diagnostics, sources };
+            return Read { daemon: None, control: None, diagnostics, sources };
         }
     };
     let file = sources.add(path.to_path_buf(), text.as_str().into());
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     let folder = absolute.parent().unwrap_or(Path::new("/"));
     let daemon = parse(&text, file, folder, &mut diagnostics);
+    let control = daemon.control.clone();
     let daemon = (!diagnostics.has_errors()).then_some(daemon);
-    Read { daemon, diagnostics, sources }
+    Read { daemon, control, diagnostics, sources }
 }
 
 fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics) -> DaemonFile {
@@ -188,6 +197,7 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
             ownership: Ownership { stays: true, ..Ownership::default() },
             ..Sockets::at(Vec::new())
         },
+        control: None,
         drain: DEFAULT_DRAIN,
         policy: PolicyFiles { patterns: vec![folder.join("policy.toml")], max_size: DEFAULT_MAX_SIZE },
         log: Settings::default(),
@@ -224,6 +234,8 @@ fn parse(text: &str, file: FileId, folder: &Path, diagnostics: &mut Diagnostics)
             );
         }
     }
+    let fields = section(&mut walk, "control", CONTROL);
+    control::read(&mut walk, fields.as_ref(), &mut daemon);
     if let Some(fields) = section(&mut walk, "policy", POLICY) {
         policy(&mut walk, &fields, folder, &mut daemon);
     }

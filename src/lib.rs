@@ -3,12 +3,13 @@
 //! The map of the crate. Dependencies point one way; `tests/architecture.rs` holds it to that.
 //!
 //! ```text
-//! main → cli → service → {milter, outbound, reload} → daemon_file
+//! main → cli → service → {milter, outbound, control → reload} → {daemon_file, systemd}
 //!      → {telemetry, listener, policy_file, sendmail, snapshot, evidence} → {policy, diagnostics}
 //!            → {replay → sendmail, simulation, report → evidence} → policy
 //! ```
 
 pub mod cli;
+pub mod control;
 pub mod daemon_file;
 pub mod database;
 pub mod diagnostics;
@@ -28,5 +29,6 @@ pub mod sendmail;
 pub mod service;
 pub mod simulation;
 pub mod snapshot;
+pub mod systemd;
 pub mod telemetry;
 pub mod waiting;

@@ -6,7 +6,12 @@
 //! reads at once: sendmail writes a command in two pieces without TCP_NODELAY, and would wait 43 ms for a
 //! delayed ACK at each.
 
+mod passed;
+mod stream;
 pub mod tally;
+
+pub use passed::{Passed, PassedError};
+pub use stream::Stream;
 
 use nix::unistd::{Gid, Group, Uid, User};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -16,14 +21,11 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 use tally::{Tally, View};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, watch};
 
 /// As many may wait to be accepted as a restart of a busy MTA brings at once.
@@ -166,7 +168,9 @@ pub enum BindError {
 pub struct Listener {
     address: Address,
     socket: ListenSocket,
-    _file: Option<SocketFile>,
+    /// Whether the service manager made it.
+    passed: bool,
+    file: Option<SocketFile>,
 }
 
 #[derive(Debug)]
@@ -185,12 +189,17 @@ impl Listener {
                 (ListenSocket::Unix(socket), Some(file))
             }
         };
-        Ok(Self { address: address.clone(), socket, _file: file })
+        Ok(Self { address: address.clone(), socket, passed: false, file })
     }
 
     /// Where it listens.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The file of a unix socket of ours.
+    pub fn place(&self) -> Option<Place> {
+        self.file.as_ref().map(|file| file.place.clone())
     }
 
     async fn accept(&self) -> io::Result<Stream> {
@@ -260,8 +269,8 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
         socket.listen(BACKLOG)?;
         let meta = std::fs::symlink_metadata(&beside)?;
         std::fs::rename(&beside, path)?;
-        let stays = ownership.stays;
-        Ok(SocketFile { path: path.to_path_buf(), device: meta.dev(), inode: meta.ino(), stays })
+        let place = Place { path: path.to_path_buf(), device: meta.dev(), inode: meta.ino() };
+        Ok(SocketFile { place, stays: ownership.stays })
     };
     let file = place().map_err(|error| {
         let _ = std::fs::remove_file(&beside);
@@ -308,70 +317,34 @@ fn group_id(name: &str) -> Result<Gid, BindError> {
     found.map(|group| group.gid).ok_or_else(|| BindError::NoSuchName("group", name.to_owned()))
 }
 
-/// The file of our socket, removed at the end if it is still ours and is not to stay.
-#[derive(Debug)]
-struct SocketFile {
+/// Where the file of a socket of ours lies, and which one it is.
+#[derive(Clone, Debug)]
+pub struct Place {
     path: PathBuf,
     device: u64,
     inode: u64,
+}
+
+impl Place {
+    /// Whether it is still there, and still ours.
+    pub fn is_ours(&self) -> bool {
+        std::fs::symlink_metadata(&self.path)
+            .is_ok_and(|meta| meta.dev() == self.device && meta.ino() == self.inode)
+    }
+}
+
+/// The file of our socket, removed at the end if it is still ours and is not to stay.
+#[derive(Debug)]
+struct SocketFile {
+    place: Place,
     stays: bool,
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let ours = std::fs::symlink_metadata(&self.path)
-            .is_ok_and(|meta| meta.dev() == self.device && meta.ino() == self.inode);
-        if ours && !self.stays {
+        if !self.stays && self.place.is_ours() {
             // At the end of the process there is nobody to tell.
-            let _ = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// One accepted connection.
-#[derive(Debug)]
-pub enum Stream {
-    /// Over TCP.
-    Tcp(TcpStream),
-    /// Over a unix socket.
-    Unix(UnixStream),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tcp(stream) => {
-                let read = Pin::new(&mut *stream).poll_read(cx, buf);
-                if let Poll::Ready(Ok(())) = read {
-                    // The kernel forgets it, so it is said after each read. Its failure costs 40 ms.
-                    let _ = SockRef::from(&*stream).set_tcp_quickack(true);
-                }
-                read
-            }
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            let _ = std::fs::remove_file(&self.place.path);
         }
     }
 }
@@ -401,6 +374,7 @@ pub struct Shared {
     turns_away: bool,
     /// What became of connections so far.
     tally: Arc<Tally>,
+    closing: watch::Receiver<bool>,
     drain: watch::Receiver<bool>,
     /// Held by every connection; nobody sends. When all are gone, all connections have ended.
     alive: mpsc::Sender<()>,
@@ -409,19 +383,21 @@ pub struct Shared {
 /// The other end of [`Shared`]: begins the drain, and waits for its end.
 #[derive(Debug)]
 pub struct Drain {
+    close: watch::Sender<bool>,
     begin: watch::Sender<bool>,
     ended: mpsc::Receiver<()>,
 }
 
 /// Makes the two ends. `setting` is what the daemon's file calls the limit.
 pub fn shared(max_connections: usize, setting: &'static str) -> (Shared, Drain) {
+    let (close, closing) = watch::channel(false);
     let (begin, drain) = watch::channel(false);
     let (alive, ended) = mpsc::channel(1);
     let limit = limit_of(max_connections);
     let tally = Arc::default();
     (
-        Shared { limit, max_connections, setting, turns_away: false, tally, drain, alive },
-        Drain { begin, ended },
+        Shared { limit, max_connections, setting, turns_away: false, tally, closing, drain, alive },
+        Drain { close, begin, ended },
     )
 }
 
@@ -445,7 +421,12 @@ impl Shared {
 
     /// What can be seen of them, by somebody who holds nothing up.
     pub fn view(&self) -> View {
-        View::new(Arc::clone(&self.tally), self.max_connections, self.drain.clone())
+        View::new(Arc::clone(&self.tally), self.max_connections, self.closing.clone())
+    }
+
+    /// Becomes true when nothing more is accepted.
+    pub fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.clone()
     }
 
     /// What became of connections so far.
@@ -455,8 +436,15 @@ impl Shared {
 }
 
 impl Drain {
+    /// Tells every listener to accept no more. Connections go on.
+    pub fn close(&self) {
+        // As below.
+        let _ = self.close.send(true);
+    }
+
     /// Tells every listener to accept no more, and every connection to end when it can.
     pub fn begin(&self) {
+        self.close();
         // With nobody left to tell there is nothing to drain.
         let _ = self.begin.send(true);
     }
@@ -491,7 +479,7 @@ where
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = draining(&mut shared.drain) => return,
+            () = draining(&mut shared.closing) => return,
         };
         let stream = match accepted {
             Ok(stream) => stream,
@@ -537,7 +525,7 @@ where
                 shared.tally.waits();
                 let acquired = tokio::select! {
                     permit = Arc::clone(&shared.limit).acquire_owned() => permit,
-                    () = draining(&mut shared.drain) => return,
+                    () = draining(&mut shared.closing) => return,
                 };
                 let Ok(permit) = acquired else { return };
                 permit

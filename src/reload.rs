@@ -7,20 +7,24 @@
 //! What triggers is a change of the files that make up the policy, however it came about: the folders are
 //! watched (of the files, and of every symbolic link on the way to them), and looked at every two seconds
 //! besides, for a watch can be lost with its folder. What decides is what is there, not what was reported.
+//! Whoever asks for a load is told what came of it, each one; what came of the last is kept.
 
 mod last_good;
+mod outcome;
 mod settle;
 mod watch;
 
 use crate::daemon_file::{self, DaemonFile, PolicyFiles};
-use crate::diagnostics::Severity;
+use crate::diagnostics::{Diagnostics, Severity};
 use crate::policy::rule::Mode;
 use crate::policy::{Day, Policy};
 use crate::policy_file::diff::diff;
 use crate::policy_file::load::{Disk, Loaded, load};
 use crate::snapshot::SnapshotCell;
+use crate::systemd::Manager;
 use crate::telemetry::log::Switch;
 use crate::telemetry::metrics::Metrics;
+pub use outcome::{Cause, Ending, InForce, Outcome, Reloads};
 use settle::{Change, Settle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -28,6 +32,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
 use watch::{Signature, Watch};
 
 /// How often the files are looked at, whatever the watch says.
@@ -37,6 +42,10 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
 /// Changes that the log tells one by one; of a larger edit the rest is counted.
 const TOLD: usize = 50;
+/// Whoever asked is told after so long that the files do not hold still.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// At the end a load that is under way is not waited for longer: what it would come to is for nobody.
+const STOP_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the daemon looks at its files.
 #[derive(Debug)]
@@ -46,13 +55,22 @@ pub struct Trigger(Why);
 enum Why {
     Changed(Change),
     Hangup,
+    Asked(Reply),
     Stop,
 }
+
+/// Who is told what came of a load.
+pub type Reply = oneshot::Sender<Arc<Outcome>>;
 
 impl Trigger {
     /// SIGHUP: load in any case.
     pub const HANGUP: Self = Self(Why::Hangup);
     const STOP: Self = Self(Why::Stop);
+
+    /// Somebody asks: load in any case, and answer.
+    pub fn asked(reply: Reply) -> Self {
+        Self(Why::Asked(reply))
+    }
 
     fn changed(change: Change) -> Self {
         Self(Why::Changed(change))
@@ -69,14 +87,6 @@ pub struct NoPolicy;
 pub struct Origin {
     signature: Signature,
     lists: Vec<PathBuf>,
-    sound: bool,
-}
-
-impl Origin {
-    /// Whether the files make up a policy: where not, another one is in force.
-    pub fn is_sound(&self) -> bool {
-        self.sound
-    }
 }
 
 /// Reads the policy's files. Nothing where they changed while they were read: then whoever writes may not be
@@ -92,17 +102,29 @@ fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)
         // Lists that were not known before were read without being looked at first: once more, with them.
         let named = list_paths(&loaded);
         if named == lists {
-            let sound = loaded.policy.is_some();
-            return Some((loaded, Origin { signature, lists, sound }));
+            return Some((loaded, Origin { signature, lists }));
         }
         lists = named;
     }
     None
 }
 
+/// What the daemon begins with.
+#[derive(Debug)]
+pub struct Beginning {
+    /// The policy.
+    pub policy: Policy,
+    /// Where it comes from.
+    pub origin: Origin,
+    /// What came of loading it.
+    pub outcome: Outcome,
+}
+
 /// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
-pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
-    let unread = || Origin { signature: Signature::default(), lists: Vec::new(), sound: false };
+pub fn begin(daemon: &DaemonFile) -> Result<Beginning, NoPolicy> {
+    let begun = Instant::now();
+    let mut outcome = Outcome::new(Ending::Unsettled, Cause::Start, None);
+    let unread = || Origin { signature: Signature::default(), lists: Vec::new() };
     let mut read = load_whole(&daemon.policy, &[]);
     for _ in 0..TRIES {
         if read.is_some() {
@@ -116,14 +138,16 @@ pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
             tracing::error!("the policy's files change faster than they can be read");
             unread()
         }
-        Some((loaded, origin)) => {
+        Some((mut loaded, origin)) => {
             tell(&loaded);
-            if let Some(policy) = loaded.policy {
+            if let Some(policy) = loaded.policy.take() {
                 tracing::info!(policy = %policy.fingerprint(), rules = policy.rules().len(), "policy in force");
-                tell_unasked(daemon, &policy);
+                tell_unasked(daemon, &policy, &mut loaded.diagnostics);
+                outcome.found(&loaded.diagnostics, &loaded.sources);
                 last_good::save(&daemon.state, &last_good::Kept::of(&loaded.sources, loaded.policy_files));
-                return Ok((policy, origin));
+                return Ok(outcome.ends(Ending::InForce, begun, policy, origin));
             }
+            outcome.found(&loaded.diagnostics, &loaded.sources);
             origin
         }
     };
@@ -134,7 +158,9 @@ pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
                 policy = %policy.fingerprint(), %state,
                 "the policy's files are broken: beginning with the last good policy of the state folder"
             );
-            Ok((policy, origin))
+            outcome.notes.push(format!("the daemon began with the last good policy, kept in {state}"));
+            let ending = if outcome.errors > 0 { Ending::Refused } else { Ending::Unsettled };
+            Ok(outcome.ends(ending, begun, policy, origin))
         }
         None => {
             tracing::error!(%state, "the policy's files are broken, and the state folder has no last good policy");
@@ -143,10 +169,27 @@ pub fn begin(daemon: &DaemonFile) -> Result<(Policy, Origin), NoPolicy> {
     }
 }
 
+impl Outcome {
+    fn ends(mut self, ending: Ending, begun: Instant, policy: Policy, origin: Origin) -> Beginning {
+        self.outcome = ending;
+        self.policy = Some(InForce::of(&policy));
+        self.ended(begun);
+        self.since = Some(self.at);
+        Beginning { policy, origin, outcome: self }
+    }
+
+    fn ended(&mut self, begun: Instant) {
+        self.at = jiff::Timestamp::now();
+        self.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+    }
+}
+
 /// Rules that nobody could ask for are said with each policy.
-fn tell_unasked(daemon: &DaemonFile, policy: &Policy) {
+fn tell_unasked(daemon: &DaemonFile, policy: &Policy, diagnostics: &mut Diagnostics) {
     if let Some(unasked) = daemon.unasked(policy) {
-        tracing::warn!("{} [{}]; {}", unasked.message, unasked.code, unasked.hint.unwrap_or_default());
+        let hint = unasked.hint.as_deref().unwrap_or_default();
+        tracing::warn!("{} [{}]; {hint}", unasked.message, unasked.code);
+        diagnostics.push(unasked);
     }
 }
 
@@ -154,6 +197,7 @@ fn tell_unasked(daemon: &DaemonFile, policy: &Policy) {
 #[derive(Debug)]
 pub struct Reloader {
     triggers: Sender<Trigger>,
+    reloads: Arc<Reloads>,
     thread: JoinHandle<()>,
     lives: Weak<()>,
 }
@@ -178,17 +222,22 @@ pub struct Targets {
     pub log: Switch,
     /// Who is told what came of each reload.
     pub metrics: Arc<Metrics>,
+    /// Who is told of each reload.
+    pub manager: Manager,
 }
 
 impl Reloader {
-    /// Starts watching. `config` is the daemon's own file, whose [log] can change.
+    /// Starts watching. `config` is the daemon's own file, whose [log] can change; `first` is what came of loading at
+    /// the start.
     pub fn start(
         config: PathBuf,
         daemon: DaemonFile,
         origin: Origin,
+        first: Outcome,
         targets: Targets,
     ) -> std::io::Result<Self> {
         let (triggers, received) = channel();
+        let reloads = Arc::new(Reloads::begin(first));
         let watch = Watch::new(triggers.clone());
         let worker = Worker {
             config: Signature::of(&[], std::slice::from_ref(&config)),
@@ -198,6 +247,7 @@ impl Reloader {
             loaded: origin.signature,
             lists: origin.lists,
             targets,
+            reloads: Arc::clone(&reloads),
             watch,
             retired: Vec::new(),
             day: today(),
@@ -208,12 +258,17 @@ impl Reloader {
             let _life = life;
             worker.run(&received);
         })?;
-        Ok(Self { triggers, thread, lives })
+        Ok(Self { triggers, reloads, thread, lives })
     }
 
     /// Tells, as long as anybody asks, whether its thread is still there.
     pub fn life(&self) -> Life {
         Life(self.lives.clone())
+    }
+
+    /// What came of loading so far.
+    pub fn reloads(&self) -> Arc<Reloads> {
+        Arc::clone(&self.reloads)
     }
 
     /// The way to trigger it.
@@ -222,11 +277,36 @@ impl Reloader {
         let _ = self.triggers.send(trigger);
     }
 
-    /// Ends it.
+    /// Ends it. A load that takes long ends with the process.
     pub fn stop(self) {
         self.trigger(Trigger::STOP);
+        let end = Instant::now() + STOP_WITHIN;
+        while !self.thread.is_finished() {
+            if Instant::now() >= end {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
         // A panic in it has been printed already.
         let _ = self.thread.join();
+    }
+}
+
+/// Who waits for what comes of a load, and since when.
+#[derive(Debug, Default)]
+struct Asked(Vec<(Instant, Reply)>);
+
+impl Asked {
+    /// Answers those who have waited for so long.
+    fn answer(&mut self, outcome: &Arc<Outcome>, waited: Duration) {
+        for (_, reply) in self.0.extract_if(.., |(since, _)| since.elapsed() >= waited) {
+            // Whoever asked may have gone.
+            let _ = reply.send(Arc::clone(outcome));
+        }
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.0.iter().any(|(since, _)| since.elapsed() >= PATIENCE)
     }
 }
 
@@ -238,6 +318,7 @@ struct Worker {
     loaded: Signature,
     lists: Vec<PathBuf>,
     targets: Targets,
+    reloads: Arc<Reloads>,
     watch: Watch,
     /// Policies that were in force, until no transaction holds them any more.
     retired: Vec<Arc<Policy>>,
@@ -249,6 +330,7 @@ impl Worker {
         let mut settle = Settle::default();
         // A SIGHUP that came while a file was being written is answered when it is closed.
         let mut hangup = false;
+        let mut asked = Asked::default();
         let now = self.signature();
         self.rewatch(&now);
         if now != self.loaded {
@@ -261,6 +343,10 @@ impl Worker {
                 Ok(Trigger(Why::Changed(change))) => settle.changed(Instant::now(), change),
                 Ok(Trigger(Why::Hangup)) => {
                     hangup = true;
+                    settle.changed(Instant::now(), Change::Done(Vec::new()));
+                }
+                Ok(Trigger(Why::Asked(reply))) => {
+                    asked.0.push((Instant::now(), reply));
                     settle.changed(Instant::now(), Change::Done(Vec::new()));
                 }
                 Ok(Trigger(Why::Stop)) | Err(RecvTimeoutError::Disconnected) => return,
@@ -276,32 +362,81 @@ impl Worker {
             }
             if settle.due().is_some_and(|due| due <= Instant::now()) {
                 settle.looked();
-                let hangup = std::mem::take(&mut hangup);
-                self.guarded(|worker| {
-                    if hangup || worker.config_changed() {
-                        worker.daemon_file();
+                let cause = match (asked.0.is_empty(), hangup) {
+                    (false, _) => Cause::Asked,
+                    (true, true) => Cause::Signal,
+                    (true, false) => Cause::Edit,
+                };
+                // With the daemon's own file the policy's are read too: what came of it then holds for both.
+                if cause != Cause::Edit || self.changed() || self.config_changed() {
+                    match self.load(cause) {
+                        Some(outcome) => {
+                            hangup = false;
+                            let outcome = Arc::new(outcome);
+                            self.reloads.publish(Arc::clone(&outcome));
+                            asked.answer(&outcome, Duration::ZERO);
+                        }
+                        None => settle.changed(Instant::now(), Change::Unseen),
                     }
-                    if (hangup || worker.changed()) && !worker.reload() {
-                        settle.changed(Instant::now(), Change::Unseen);
-                    }
-                });
+                }
+            }
+            if asked.is_overdue() {
+                let policy = self.targets.snapshots.load();
+                let mut unsettled = Outcome::new(Ending::Unsettled, Cause::Asked, Some(&policy));
+                unsettled.since = Some(self.reloads.in_force_since());
+                asked.answer(&Arc::new(unsettled), PATIENCE);
             }
             self.retired.retain(|policy| Arc::strong_count(policy) > 1);
             self.new_day();
         }
     }
 
-    /// A panic while loading would be a bug; it must not end reloading, nor go unseen.
-    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
-        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+    /// Loads the daemon's file and the policy, and tells the service manager that it does. Nothing where the files
+    /// changed meanwhile.
+    fn load(&mut self, cause: Cause) -> Option<Outcome> {
+        let begun = Instant::now();
+        self.targets.manager.reloading();
+        // A panic while loading would be a bug; it must not end reloading, nor go unseen.
+        let loaded = catch_unwind(AssertUnwindSafe(|| {
+            let (loaded, origin) = load_whole(&self.daemon.policy, &self.lists)?;
+            let mut outcome = Outcome::new(Ending::InForce, cause, None);
+            self.daemon_file(&mut outcome);
+            self.loaded = origin.signature;
+            self.lists = origin.lists;
+            // First, so that an edit that follows on the heels of this one is seen at once.
+            let now = self.loaded.clone();
+            self.rewatch(&now);
+            self.put_in_force(loaded, &mut outcome);
+            outcome.policy = Some(InForce::of(&self.targets.snapshots.load()));
+            Some(outcome)
+        }));
+        let outcome = loaded.unwrap_or_else(|_| {
             tracing::error!(
                 "loading the policy failed within the program: the one in force stays; please report this"
             );
+            // Not read again and again: with the next edit.
+            self.loaded = self.signature();
+            self.config = self.config_signature();
+            Some(Outcome::new(Ending::Failed, cause, Some(&self.targets.snapshots.load())))
+        });
+        self.targets.manager.ready();
+        if outcome.is_none() {
+            tracing::debug!("the policy's files changed while they were read");
         }
+        outcome.map(|mut outcome| {
+            outcome.ended(begun);
+            let is_new = outcome.before.is_some();
+            outcome.since = Some(if is_new { outcome.at } else { self.reloads.in_force_since() });
+            outcome
+        })
+    }
+
+    fn config_signature(&self) -> Signature {
+        Signature::of(&[], std::slice::from_ref(&self.config_path))
     }
 
     fn config_changed(&self) -> bool {
-        self.config != Signature::of(&[], std::slice::from_ref(&self.config_path))
+        self.config != self.config_signature()
     }
 
     fn signature(&self) -> Signature {
@@ -319,30 +454,13 @@ impl Worker {
         self.watch.update(&paths, &self.daemon.policy.patterns);
     }
 
-    /// Whether the files held still.
-    fn reload(&mut self) -> bool {
-        match load_whole(&self.daemon.policy, &self.lists) {
-            Some((loaded, origin)) => {
-                self.loaded = origin.signature;
-                self.lists = origin.lists;
-                // First, so that an edit that follows on the heels of this one is seen at once.
-                let now = self.loaded.clone();
-                self.rewatch(&now);
-                self.put_in_force(loaded);
-                true
-            }
-            None => {
-                tracing::debug!("the policy's files changed while they were read");
-                false
-            }
-        }
-    }
-
-    fn put_in_force(&mut self, loaded: Loaded) {
+    fn put_in_force(&mut self, mut loaded: Loaded, outcome: &mut Outcome) {
         tell(&loaded);
         let old = self.targets.snapshots.load();
         let kept = last_good::Kept::of(&loaded.sources, loaded.policy_files);
-        let Some(policy) = loaded.policy else {
+        let Some(policy) = loaded.policy.take() else {
+            outcome.outcome = Ending::Refused;
+            outcome.found(&loaded.diagnostics, &loaded.sources);
             let found = loaded.diagnostics.summary().unwrap_or_default();
             self.targets.metrics.refused(jiff::Timestamp::now());
             tracing::error!(policy = %old.fingerprint(), found, "policy refused: the one in force stays");
@@ -362,32 +480,48 @@ impl Worker {
         }
         let meaning = if changes.is_empty() { "the same in meaning" } else { "changed" };
         tracing::info!(policy = %new.fingerprint(), rules = new.rules().len(), meaning, "policy in force");
-        tell_unasked(&self.daemon, &new);
+        tell_unasked(&self.daemon, &new, &mut loaded.diagnostics);
+        outcome.found(&loaded.diagnostics, &loaded.sources);
+        if old.fingerprint() != new.fingerprint() {
+            outcome.before = Some(old.fingerprint().to_string());
+        }
+        outcome.further_changes = changes.len().saturating_sub(TOLD);
+        outcome.changes = changes;
+        outcome.changes.truncate(TOLD);
         drop(old);
         self.retired.push(retired);
         last_good::save(&self.daemon.state, &kept);
     }
 
     /// The daemon's own file changed: what can change while it runs does.
-    fn daemon_file(&mut self) {
-        self.config = Signature::of(&[], std::slice::from_ref(&self.config_path));
+    fn daemon_file(&mut self, outcome: &mut Outcome) {
+        let changed = self.config_changed();
+        if !changed && outcome.cause == Cause::Edit {
+            return;
+        }
+        self.config = self.config_signature();
         let read = daemon_file::read(&self.config_path);
         for (severity, line) in read.diagnostics.lines(&read.sources) {
             say(severity, &line);
         }
+        outcome.found(&read.diagnostics, &read.sources);
         let Some(new) = read.daemon else {
-            tracing::error!("the daemon's file is broken: its settings stay as they are");
+            const BROKEN: &str = "the daemon's file is broken: its settings stay as they are";
+            tracing::error!("{BROKEN}");
+            outcome.outcome = Ending::Refused;
+            outcome.notes.push(BROKEN.to_owned());
             return;
         };
         if new.log != self.daemon.log {
             self.targets.log.switch(&self.daemon.log, &new.log);
             self.daemon.log.clone_from(&new.log);
+            outcome.notes.push("the log's settings have changed".to_owned());
         }
         if new != self.daemon {
-            tracing::warn!(
-                file = %self.config_path.display(),
-                "settings other than those of [log] have changed: they are taken at the next start"
-            );
+            const LATER: &str =
+                "settings other than those of [log] have changed: they are taken at the next start";
+            tracing::warn!(file = %self.config_path.display(), "{LATER}");
+            outcome.notes.push(LATER.to_owned());
         }
     }
 

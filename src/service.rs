@@ -1,16 +1,18 @@
 //! The daemon: wiring, signals, and an end in order.
 //!
 //! Promises: starts whole or tells why not; on SIGTERM accepts no more, lets open transactions get to their
-//! end within the time set, writes what is left of the log, and exits 0.
+//! end within the time set, writes what is left of the log, and exits 0. A service manager is told of each step.
 
 mod outputs;
+mod status;
 mod watching;
 
+use crate::control::{self, Listening};
 use crate::daemon_file::{DaemonFile, Sockets};
 use crate::environment::Environment;
 use crate::evidence::Observed;
 use crate::evidence::writer::{self, Evidence};
-use crate::listener::{self, BindError, ConnectionError, Listener, Shared, Stream};
+use crate::listener::{self, BindError, ConnectionError, Listener, Passed, PassedError, Shared, Stream};
 use crate::milter;
 use crate::outbound;
 use crate::policy::Policy;
@@ -20,8 +22,9 @@ use crate::policy::facts::{Direction, Facts};
 use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::rule::Delay;
-use crate::reload::{self, NoPolicy, Reloader, Targets, Trigger};
+use crate::reload::{self, Ending, NoPolicy, Reloader, Reply, Targets, Trigger};
 use crate::snapshot::SnapshotCell;
+use crate::systemd::{self, Manager, Teller};
 use crate::telemetry::decisions::Decisions;
 use crate::telemetry::log::with_causes;
 use crate::telemetry::metrics::Metrics;
@@ -29,17 +32,25 @@ use crate::telemetry::sink::Sink;
 use crate::waiting::keeper::{Keeper, Waiting};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use outputs::{LOOK_FOR_LOSSES, Outputs};
+use status::Sources;
 use std::future::Future;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use watching::{Watched, Watching};
 
-/// Descriptors beside the connections': listeners, logs, the watch, the runtime's own.
-const OTHER_DESCRIPTORS: u64 = 64;
+/// Descriptors beside the connections of MTAs: listeners, logs, the watch, the runtime's own, those who ask for the status.
+const OTHER_DESCRIPTORS: u64 = 128;
+/// Where new connections wait for the next daemon, those that have begun no transaction yet are closed only after so long:
+/// a client that has just connected names its sender within seconds.
+const GRACE: Duration = Duration::from_secs(5);
+/// How often the service manager is told how it goes, where that has changed.
+const TELL_STATUS: Duration = Duration::from_secs(5);
+/// How long those who ask on the control socket have to read their answers at the end.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
 
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +61,9 @@ pub enum StartError {
     /// A listener.
     #[error("cannot listen on {0}")]
     Listen(String, #[source] BindError),
+    /// What systemd passes, and what the daemon's file says.
+    #[error(transparent)]
+    Passed(#[from] PassedError),
     /// A thread, the runtime, a signal handler.
     #[error("cannot set up {0}")]
     Set(&'static str, #[source] io::Error),
@@ -98,6 +112,8 @@ impl Environment for Answering {
 /// Runs the daemon to its end. Returns when it was told to stop, or could not start. `notices` are said
 /// first, once there is a log to say them in.
 pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(), StartError> {
+    // Before there are threads: it takes what it has read out of the environment.
+    let passed = Passed::take();
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o027));
     let outputs = Outputs::open(&daemon.log)?;
     for notice in notices {
@@ -105,7 +121,18 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
     raise_descriptor_limit(daemon.max_connections());
-    let result = start_and_serve(config, daemon, &outputs);
+    let result = Teller::start()
+        .map_err(|error| StartError::Set("the thread that speaks to systemd", error))
+        .and_then(|teller| {
+            let result = passed
+                .map_err(StartError::from)
+                .and_then(|passed| start_and_serve(config, daemon, &outputs, passed, teller.manager()));
+            if let Err(error) = &result {
+                teller.manager().status(format!("not started: {}", with_causes(error)));
+            }
+            teller.close();
+            result
+        });
     let log = outputs.close_decisions();
     match &result {
         Ok(()) => tracing::info!("stopped"),
@@ -115,7 +142,13 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
     result
 }
 
-fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Result<(), StartError> {
+fn start_and_serve(
+    config: &Path,
+    daemon: &DaemonFile,
+    outputs: &Outputs,
+    mut passed: Passed,
+    manager: &Manager,
+) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .thread_name("milter")
         .enable_io()
@@ -128,12 +161,17 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
         Signals::new().map_err(|error| StartError::Set("a signal handler", error))?
     };
     let metrics = Arc::new(Metrics::new(jiff::Timestamp::now()));
-    let (policy, origin) = reload::begin(daemon)?;
-    metrics.expect(&policy);
-    metrics.in_force(&policy, origin.is_sound(), jiff::Timestamp::now());
-    let snapshots = Arc::new(SnapshotCell::new(policy));
-    let targets =
-        Targets { snapshots: Arc::clone(&snapshots), log: outputs.switch(), metrics: Arc::clone(&metrics) };
+    let beginning = reload::begin(daemon)?;
+    metrics.expect(&beginning.policy);
+    let sound = beginning.outcome.outcome == Ending::InForce;
+    metrics.in_force(&beginning.policy, sound, jiff::Timestamp::now());
+    let snapshots = Arc::new(SnapshotCell::new(beginning.policy));
+    let targets = Targets {
+        snapshots: Arc::clone(&snapshots),
+        log: outputs.switch(),
+        metrics: Arc::clone(&metrics),
+        manager: manager.clone(),
+    };
     let keeper = Keeper::start(&daemon.state, jiff::Timestamp::now())
         .map_err(|error| StartError::Set("the thread that keeps waits", error))?;
     let in_force = Arc::clone(&snapshots);
@@ -150,10 +188,16 @@ fn start_and_serve(config: &Path, daemon: &DaemonFile, outputs: &Outputs) -> Res
         metrics,
     });
     let result = runtime.block_on(async {
-        let listeners = Listeners { milter: bind(&daemon.milter)?, outbound: bind(&daemon.outbound)? };
-        let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, targets)
+        let listeners = Listeners {
+            milter: open(&daemon.milter, &mut passed)?,
+            outbound: open(&daemon.outbound, &mut passed)?,
+        };
+        passed.all_claimed()?;
+        let (origin, first) = (beginning.origin, beginning.outcome);
+        let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, first, targets)
             .map_err(|error| StartError::Set("the reloading thread", error))?;
-        serve(listeners, daemon, answering, outputs, &reloader, signals).await;
+        let started = Started { config, daemon, answering, outputs, reloader: &reloader, manager };
+        started.serve(listeners, signals).await;
         reloader.stop();
         Ok(())
     });
@@ -172,62 +216,196 @@ struct Listeners {
     outbound: Vec<Listener>,
 }
 
-fn bind(sockets: &Sockets) -> Result<Vec<Listener>, StartError> {
-    let bind = |address| {
-        Listener::bind(address, &sockets.ownership)
-            .map_err(|error| StartError::Listen(address.to_string(), error))
-    };
-    sockets.listen.iter().map(bind).collect()
+/// Opens each `listen`: the socket that the service manager passes for it, or one of our own.
+fn open(sockets: &Sockets, passed: &mut Passed) -> Result<Vec<Listener>, StartError> {
+    let mut listeners = Vec::new();
+    for address in &sockets.listen {
+        let claimed = passed.claim(address)?;
+        if let Some(listener) = claimed {
+            let has_file = listener.has_file();
+            // Whoever is in its queue is served in any case.
+            listeners.push(listener);
+            if has_file {
+                continue;
+            }
+            tracing::error!(
+                listener = %address,
+                "the file of the socket that systemd passes is gone, and no MTA finds it: listening there anew; \
+                 `systemctl restart` the .socket unit, and keep its folder (RuntimeDirectoryPreserve=yes)"
+            );
+        }
+        let bound = Listener::bind(address, &sockets.ownership)
+            .map_err(|error| StartError::Listen(address.to_string(), error))?;
+        listeners.push(bound);
+    }
+    Ok(listeners)
 }
 
-async fn serve(
-    listeners: Listeners,
-    daemon: &DaemonFile,
+/// What serves, once all is there that can fail.
+struct Started<'a> {
+    config: &'a Path,
+    daemon: &'a DaemonFile,
     answering: Arc<Answering>,
-    outputs: &Outputs,
-    reloader: &Reloader,
-    mut signals: Signals,
-) {
-    let (shared, mut drain) = listener::shared(daemon.milter.max_connections, "milter.max-connections");
-    let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
-    // Watched to its end: only then may this go.
-    let _watching = Watching::start(
-        &daemon.http,
-        Watched {
-            metrics: Arc::clone(&answering.metrics),
-            milter: (shared.view(), listeners.milter.len()),
-            outbound: (shared_outbound.view(), listeners.outbound.len()),
-            outputs: outputs.sinks(),
-            evidence: answering.evidence.clone(),
-            waiting: answering.waiting.clone(),
-            reloading: reloader.life(),
-        },
-    );
-    let (to_milter, idle) = (Arc::clone(&answering), daemon.milter.idle);
-    spawn(listeners.milter, None, &shared, move |stream, drain| {
-        let answering = Arc::clone(&to_milter);
-        async move { milter::connection::serve(stream, &*answering, drain, idle).await }
-    });
-    let (to_outbound, idle) = (Arc::clone(&answering), daemon.outbound.idle);
-    spawn(listeners.outbound, Some("outbound"), &shared_outbound, move |stream, drain| {
-        let answering = Arc::clone(&to_outbound);
-        async move { outbound::serve(stream, &*answering, drain, idle).await }
-    });
-    drop((shared, shared_outbound));
-    let waiting = answering.waiting.clone();
-    tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions), waiting));
+    outputs: &'a Outputs,
+    reloader: &'a Reloader,
+    manager: &'a Manager,
+}
 
-    while signals.next().await == Told::Hangup {
-        tracing::info!("SIGHUP: opening the logs anew and loading the policy");
-        outputs.reopen();
-        reloader.trigger(Trigger::HANGUP);
+impl Started<'_> {
+    /// Serves until told to stop, and to the end of the drain.
+    async fn serve(self, listeners: Listeners, mut signals: Signals) {
+        let (daemon, outputs, answering) = (self.daemon, self.outputs, &self.answering);
+        let (shared, mut drain) = listener::shared(daemon.milter.max_connections, "milter.max-connections");
+        let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
+        let sources = Arc::new(self.sources(&listeners, &shared, &shared_outbound));
+        // Watched to its end: only then may this go.
+        let _watching = Watching::start(
+            &daemon.http,
+            Watched {
+                metrics: Arc::clone(&answering.metrics),
+                milter: (shared.view(), listeners.milter.len()),
+                outbound: (shared_outbound.view(), listeners.outbound.len()),
+                outputs: outputs.sinks(),
+                evidence: answering.evidence.clone(),
+                waiting: answering.waiting.clone(),
+                reloading: self.reloader.life(),
+            },
+        );
+        let (to_milter, idle) = (Arc::clone(answering), daemon.milter.idle);
+        spawn(listeners.milter, None, &shared, move |stream, drain| {
+            let answering = Arc::clone(&to_milter);
+            async move { milter::connection::serve(stream, &*answering, drain, idle).await }
+        });
+        let (to_outbound, idle) = (Arc::clone(answering), daemon.outbound.idle);
+        spawn(listeners.outbound, Some("outbound"), &shared_outbound, move |stream, drain| {
+            let answering = Arc::clone(&to_outbound);
+            async move { outbound::serve(stream, &*answering, drain, idle).await }
+        });
+        drop((shared, shared_outbound));
+        let is_passed = sources.listeners.iter().any(|listener| listener.passed);
+        let waiting = answering.waiting.clone();
+        tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions), waiting));
+        let (mut asks, end_control) = self.control(&sources);
+        if let Some(within) = systemd::watchdog() {
+            tokio::spawn(systemd::signs_of_life(self.manager.clone(), within));
+        }
+        self.manager.status(sources.line());
+        self.manager.ready();
+        tokio::spawn(tell_status(
+            self.manager.clone(),
+            Arc::clone(&sources),
+            self.reloader.reloads().watch(),
+        ));
+
+        loop {
+            tokio::select! {
+                told = signals.next() => match told {
+                    Told::Hangup => {
+                        tracing::info!("SIGHUP: opening the logs anew and loading the policy");
+                        outputs.reopen();
+                        self.reloader.trigger(Trigger::HANGUP);
+                    }
+                    Told::Stop => break,
+                },
+                Some(reply) = asks.recv() => {
+                    tracing::info!("asked to: opening the logs anew and loading the policy");
+                    outputs.reopen();
+                    self.reloader.trigger(Trigger::asked(reply));
+                }
+            }
+        }
+        // Whoever asks for a load from now on is told that the daemon stops.
+        drop(asks);
+        tracing::info!(
+            within_seconds = daemon.drain.as_secs(),
+            "stopping: open transactions get to their end"
+        );
+        self.manager.stopping(daemon.drain);
+        drain.close();
+        self.manager.status(sources.line());
+        let drained = async {
+            // Whoever connects now waits for the next daemon: those who are here have time to begin a transaction.
+            if is_passed {
+                tokio::select! {
+                    () = drain.ended() => return,
+                    () = tokio::time::sleep(GRACE) => {}
+                }
+            }
+            drain.begin();
+            drain.ended().await;
+        };
+        tokio::select! {
+            () = drained => {}
+            () = tokio::time::sleep(daemon.drain) => tracing::warn!("some transactions did not end in time; they are cut"),
+            () = signals.stop() => tracing::warn!("told to stop again: open transactions are cut"),
+        }
+        if let Some(mut end) = end_control {
+            end.begin();
+            // Who does not read its answer is cut.
+            let _ = tokio::time::timeout(LAST_ANSWERS, end.ended()).await;
+        }
     }
-    tracing::info!(within_seconds = daemon.drain.as_secs(), "stopping: open transactions get to their end");
-    drain.begin();
-    tokio::select! {
-        () = drain.ended() => {}
-        () = tokio::time::sleep(daemon.drain) => tracing::warn!("some transactions did not end in time; they are cut"),
-        () = signals.stop() => tracing::warn!("told to stop again: open transactions are cut"),
+
+    /// Who knows how it goes.
+    fn sources(&self, listeners: &Listeners, shared: &Shared, shared_outbound: &Shared) -> Sources {
+        let listening = |serves: &'static str, listeners: &[Listener]| -> Vec<Listening> {
+            let listening = |listener: &Listener| Listening {
+                address: listener.address().to_string(),
+                serves: serves.to_owned(),
+                passed: listener.is_passed(),
+            };
+            listeners.iter().map(listening).collect()
+        };
+        let mut connections = vec![("milter", shared.view())];
+        if !listeners.outbound.is_empty() {
+            connections.push(("outbound", shared_outbound.view()));
+        }
+        Sources {
+            config: self.config.display().to_string(),
+            since: jiff::Timestamp::now(),
+            snapshots: Arc::clone(&self.answering.snapshots),
+            reloads: self.reloader.reloads(),
+            listeners: [listening("milter", &listeners.milter), listening("outbound", &listeners.outbound)]
+                .concat(),
+            connections,
+            metrics: Arc::clone(&self.answering.metrics),
+            decisions: Arc::clone(&self.answering.decisions),
+            waiting: self.answering.waiting.clone(),
+            sinks: self.outputs.sinks(),
+            evidence: self.answering.evidence.clone(),
+        }
+    }
+
+    /// Answers on the control socket, during the drain too. Gives those who ask for a load, and the socket's end.
+    fn control(&self, sources: &Arc<Sources>) -> (mpsc::Receiver<Reply>, Option<listener::Drain>) {
+        let (asking, asks) = mpsc::channel(control::MAX_CONNECTIONS);
+        let Some(path) = self.daemon.control.clone() else { return (asks, None) };
+        let sources = Arc::clone(sources);
+        let site = control::Site::new(asking, move || sources.status());
+        let (shared, end) = listener::shared(control::MAX_CONNECTIONS, "the control socket's");
+        tokio::spawn(control::keep(path, Arc::new(site), shared));
+        (asks, Some(end))
+    }
+}
+
+/// Tells the service manager how it goes, now and then, and at once where a load has ended.
+async fn tell_status(
+    manager: Manager,
+    sources: Arc<Sources>,
+    mut loads: watch::Receiver<Arc<reload::Outcome>>,
+) {
+    let mut said = sources.line();
+    let mut look = tokio::time::interval(TELL_STATUS);
+    loop {
+        tokio::select! {
+            _ = look.tick() => {}
+            Ok(()) = loads.changed() => {}
+        }
+        let line = sources.line();
+        if line != said {
+            manager.status(line.clone());
+            said = line;
+        }
     }
 }
 
@@ -279,8 +457,9 @@ where
 {
     for listener in listeners {
         let address = listener.address().to_string();
-        tracing::info!(listener = %address, serves, "listening");
         let tally = Arc::clone(shared.tally());
+        let passed = listener.is_passed().then_some("by systemd");
+        tracing::info!(listener = %address, serves, passed, "listening");
         let serve_one = serve_one.clone();
         tokio::spawn(listener::serve(listener, shared.clone(), move |stream, drain| {
             let (connection, address) = (serve_one(stream, drain), address.clone());

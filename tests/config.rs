@@ -51,7 +51,7 @@ fn the_samples_in_config_are_sound() {
 fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     let text = fs::read_to_string(source("config/encr-milter.toml")).unwrap();
     let all = uncommented(&text, |_| true);
-    // Sockets of both kinds have the first.
+    // Sockets of several kinds have the first.
     for (setting, count) in [
         ("listen", 3),
         ("max-connections", 2),
@@ -70,7 +70,7 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
         ("syslog-facility", 1),
         ("syslog-max-size", 1),
         ("dir", 1),
-        ("enabled", 1),
+        ("enabled", 2),
         ("keep-days", 1),
         ("max-peers", 1),
     ] {
@@ -148,6 +148,36 @@ fn the_unit_and_the_daemons_defaults_agree() {
 
     let stop: u64 = unit("TimeoutStopSec").trim_end_matches('s').parse().unwrap();
     assert!(stop > daemon.drain.as_secs(), "systemd would cut the drain off");
+    // A reload answers with its outcome, by the socket that the daemon's file has.
+    assert_eq!(unit("ExecReload"), format!("/usr/bin/encr-milter reload -c {}", daemon_file::DEFAULT_PATH));
+    assert_eq!(
+        daemon.control.as_deref(),
+        Some(folder("/run", "RuntimeDirectory").join("control.sock").as_path())
+    );
+    assert_eq!(unit("Type"), "notify");
+    assert!(unit("WatchdogSec").ends_with('s') && unit("RuntimeDirectoryPreserve") == "yes");
     let descriptors: usize = unit("LimitNOFILE").parse().unwrap();
     assert!(descriptors > daemon.max_connections());
+}
+
+#[test]
+fn the_socket_unit_has_the_sockets_of_the_daemons_file() {
+    let text = fs::read_to_string(source("config/encr-milter.socket")).unwrap();
+    let streams = |prefix: &str| -> Vec<String> {
+        let addresses = text.lines().filter_map(|line| line.strip_prefix(prefix));
+        addresses.map(|address| format!("unix:{address}")).collect()
+    };
+    let addresses = |sockets: &daemon_file::Sockets| -> Vec<String> {
+        sockets.listen.iter().map(ToString::to_string).collect()
+    };
+    let sample = fs::read_to_string(source("config/encr-milter.toml")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("all.toml"), uncommented(&sample, |line| !line.starts_with("socket-")))
+        .unwrap();
+    let daemon = daemon_file::read(&folder.path().join("all.toml")).daemon.unwrap();
+    assert_eq!(streams("ListenStream="), addresses(&daemon.milter));
+    // Commented out in both.
+    assert_eq!(streams("#ListenStream="), addresses(&daemon.outbound));
+    assert!(text.contains(&format!("\nSocketMode={:04o}\n", daemon.milter.ownership.mode)));
+    assert!(text.contains(&format!("-m {} /run/encr-milter\n", unit("RuntimeDirectoryMode"))));
 }

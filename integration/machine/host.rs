@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use crate::rig::smtp::Client;
 use crate::rig::tool::run;
-use crate::rig::{Result, wait};
+use crate::rig::{Result, unpacked, wait};
 
 /// A command on the machine, dpkg with all its triggers among them. Nothing that works comes near it.
 const LIMIT: Duration = Duration::from_secs(180);
@@ -204,7 +204,7 @@ fn remove(cgroup: &Path) {
 
 /// The tree that setup.sh has made lies in the target folder, beside sendmail's.
 fn tree() -> Result<PathBuf> {
-    crate::rig::made_by_setup("rig/machine")
+    unpacked("machine")
 }
 
 /// Names, as DNS would have them.

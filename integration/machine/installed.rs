@@ -42,13 +42,17 @@ pub(crate) fn installed(_: &Rig) -> Result<()> {
     is(&format!("awk '/^Cap(Prm|Eff|Bnd|Amb)/ {{ print $2 }}' {process} | sort -u"), "0000000000000000")?;
     is(&format!("awk '/^NoNewPrivs/ {{ print $2 }}' {process}"), "1")?;
     is(&format!("awk '/^Uid/ {{ print $2 }}' {process}"), &machine.line("id -u encr-milter")?)?;
-    is("systemctl is-enabled encr-milter.service", "enabled")?;
+    is("systemctl is-enabled encr-milter.service encr-milter.socket", "enabled\nenabled")?;
     exposure(&machine)?;
     // What it says.
     machine
         .until("the journal to have its start", "journalctl -u encr-milter | grep -q 'policy in force'")?;
     is("encr-milter check -c /etc/encr-milter/encr-milter.toml | grep -c sound", "1")?;
     is("zcat /usr/share/man/man5/encr-milter-policy.5.gz | grep -c '^.Dt ENCR-MILTER-POLICY 5'", "1")?;
+    is(
+        "logrotate --debug /etc/logrotate.d/encr-milter 2>&1 | grep -c 'considering log /var/log/encr-milter/decisions.jsonl'",
+        "1",
+    )?;
     // It comes again with the machine.
     is("systemctl show --property WantedBy --value encr-milter.service", "multi-user.target")
 }

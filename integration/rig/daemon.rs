@@ -118,6 +118,11 @@ impl Daemon {
         kill(Pid::from_raw(pid), signal).map_err(|e| format!("{signal} to the daemon: {e}"))
     }
 
+    /// Its process.
+    pub(crate) fn pid(&self) -> Result<u32> {
+        self.process.as_ref().map(Child::id).ok_or_else(|| "the daemon is not running".to_owned())
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
         let status = wait::until("the daemon to end", || self.has_ended())?;

@@ -14,6 +14,7 @@ pub(crate) mod mta;
 pub(crate) mod namespace;
 pub(crate) mod peers;
 pub(crate) mod postfix;
+pub(crate) mod receivers;
 pub(crate) mod sender;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;
@@ -43,7 +44,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(daemon: &Path) -> Result<Rig> {
-        let sendmail_root = made_by_setup("rig/sendmail-root")?;
+        let sendmail_root = unpacked("sendmail-root")?;
         sendmail::prepare_auth(&sendmail_root)?;
         Ok(Rig {
             sendmail_root,
@@ -67,12 +68,14 @@ impl Rig {
     }
 }
 
-/// What setup.sh has made lies in the target folder, wherever that is, and so does this program.
-pub(crate) fn made_by_setup(name: &str) -> Result<PathBuf> {
+/// What setup.sh unpacked lies in the target folder, wherever that is, and so does this program.
+pub(crate) fn unpacked(name: &str) -> Result<PathBuf> {
     let program = std::env::current_exe().map_err(|e| format!("where this program lies: {e}"))?;
     program
         .ancestors()
-        .map(|folder| folder.join(name))
+        .map(|folder| folder.join("rig").join(name))
         .find(|root| root.join(".complete").exists())
-        .ok_or_else(|| format!("{name} is not made yet: run integration/setup.sh, or integration/test.sh"))
+        .ok_or_else(|| {
+            format!("{name} is not unpacked yet: run integration/setup.sh, or integration/test.sh")
+        })
 }

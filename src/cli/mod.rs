@@ -11,10 +11,13 @@ mod installation;
 mod policies;
 mod probe;
 mod promote;
+mod reload;
 mod replaying;
 mod report;
 mod run;
+mod running;
 mod simulate;
+mod status;
 
 use crate::policy::Day;
 use clap::{CommandFactory, Parser, Subcommand, ValueHint};
@@ -30,26 +33,30 @@ pub mod exit {
     pub(crate) const DATA: u8 = 65;
     pub(crate) const NO_INPUT: u8 = 66;
     pub(crate) const UNAVAILABLE: u8 = 69;
+    pub(crate) const SOFTWARE: u8 = 70;
     pub(crate) const OS: u8 = 71;
     pub(crate) const CANT_CREATE: u8 = 73;
     pub(crate) const IO: u8 = 74;
     pub(crate) const TEMP_FAIL: u8 = 75;
     pub(crate) const PROTOCOL: u8 = 76;
+    pub(crate) const NO_PERMISSION: u8 = 77;
     pub(crate) const CONFIG: u8 = 78;
 
     /// All of them, and what each says: `--help` and the manual tell them from here.
-    pub const ALL: [(u8, &str); 12] = [
+    pub const ALL: [(u8, &str); 14] = [
         (OK, "all is well"),
         (GATE, "a gate is shut"),
         (USAGE, "wrong arguments"),
         (DATA, "bad input"),
         (NO_INPUT, "no input"),
         (UNAVAILABLE, "a socket is taken, or nobody answers"),
+        (SOFTWARE, "a fault of the program"),
         (OS, "the system refused"),
         (CANT_CREATE, "a file cannot be made"),
         (IO, "output failed"),
         (TEMP_FAIL, "try again"),
         (PROTOCOL, "a server breaks the protocol"),
+        (NO_PERMISSION, "no permission"),
         (CONFIG, "a file of the configuration is wrong"),
     ];
 }
@@ -64,7 +71,8 @@ Begin:
                                                      what would it have changed?
   encr-milter report /var/log/mail.log*              who encrypts how, and who would break?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
-                                                     the daemon, for sendmail's INPUT_MAIL_FILTER";
+                                                     the daemon, for sendmail's INPUT_MAIL_FILTER
+  encr-milter status                                 how does it do?";
 
 fn after_help() -> String {
     let codes = exit::ALL.map(|(code, says)| format!("{code} {says}")).join(", ");
@@ -83,6 +91,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Arguments),
+    Reload(reload::Arguments),
+    Status(status::Arguments),
     Check(check::Arguments),
     Explain(Box<explain::Arguments>),
     Access(access::Arguments),
@@ -121,6 +131,8 @@ pub fn main() -> ExitCode {
     };
     let result = match arguments.command {
         Command::Run(arguments) => Ok(run::run(&arguments)),
+        Command::Reload(arguments) => reload::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Access(arguments) => access::run(&arguments),

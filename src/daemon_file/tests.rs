@@ -129,3 +129,31 @@ fn where_metrics_are_served() {
         assert_eq!(http(listen), (addresses.to_owned(), codes.to_owned()), "{listen}");
     }
 }
+
+#[test]
+fn the_control_socket_lies_beside_the_first_unix_socket() {
+    let control = |text: &str| {
+        let (daemon, codes) = of(&format!("version = 1\n{text}"));
+        (daemon.control.map(|path| path.display().to_string()), codes)
+    };
+    let at = |path: &str| Some(path.to_owned());
+    assert_eq!(control(""), (at("/run/encr-milter/control.sock"), vec![]));
+    assert_eq!(
+        control("[milter]\nlisten = [\"inet:1@h\", \"unix:/a/b/m\", \"/c/d\"]"),
+        (at("/a/b/control.sock"), vec![])
+    );
+    assert_eq!(control("[milter]\nlisten = \"inet:1@h\""), (at("/run/encr-milter/control.sock"), vec![]));
+    assert_eq!(control("[control]\nlisten = \"unix:/x/y\""), (at("/x/y"), vec![]));
+    assert_eq!(control("[control]\nlisten = \"unix:/x/y\"\nenabled = false"), (None, vec![]));
+    assert_eq!(control("[control]\nenabled = false"), (None, vec![]));
+    for wrong in ["\"inet:1@h\"", "\"run/x\"", "\"what\""] {
+        assert_eq!(control(&format!("[control]\nlisten = {wrong}")), (None, vec!["bad-listen"]), "{wrong}");
+    }
+    let (_, codes) = control("[milter]\nlisten = \"/a\"\n[control]\nlisten = \"unix:/a\"");
+    assert_eq!(codes, ["duplicate-listen"]);
+    let (_, codes) = control("[control]\nlisten = 1\nenabled = \"no\"\nmode = \"0666\"");
+    assert_eq!(codes, ["unknown-field", "wrong-type", "wrong-type"]);
+    // A name that is longer than the milter's own may be too long.
+    let long = format!("[milter]\nlisten = \"/{}/m\"", "x".repeat(97));
+    assert_eq!(control(&long), (None, vec!["no-control"]));
+}

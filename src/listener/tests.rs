@@ -1,6 +1,7 @@
 //! Addresses in sendmail's notation; sockets that are stale, taken, or another's.
 
 use super::*;
+use tokio::net::UnixStream;
 
 fn parse(text: &str) -> Result<String, String> {
     text.parse::<Address>().map(|address| address.to_string()).map_err(|error| error.to_string())

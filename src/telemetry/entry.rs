@@ -94,7 +94,10 @@ impl Entry {
     /// About how many bytes it holds.
     pub fn size(&self) -> usize {
         match self {
-            Self::Event(event) => event.message.len() + 64 * (1 + event.fields.len()),
+            Self::Event(event) => {
+                let fields: usize = event.fields.iter().map(|(_, value)| 32 + value.len()).sum();
+                64 + event.message.len() + fields
+            }
             Self::Decision(json) => json.len(),
         }
     }

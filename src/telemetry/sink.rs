@@ -16,14 +16,16 @@ use place::Output;
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// Entries that may wait. At 500 bytes each this is some 8 MB, and half a second of a very busy site.
 const QUEUE: usize = 16 * 1024;
+/// And their bytes: whoever can make records long must not make the daemon grow.
+const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 128 * 1024;
 /// How long `close` waits for a disk that does not answer.
@@ -69,9 +71,17 @@ enum Message {
     /// Nothing to write; but the writer looks whether something is to be said.
     Look,
     Reopen,
-    /// What is in [`State::change`].
-    Change,
+    Change(Change),
     Close(SyncSender<()>),
+}
+
+/// Where entries are to go from then on, and how they are to look.
+#[derive(Clone, Debug)]
+struct Change {
+    /// The how-manieth it is.
+    number: u64,
+    target: Target,
+    format: Format,
 }
 
 /// What the two ends of a queue share.
@@ -81,26 +91,24 @@ struct State {
     not_written: AtomicU64,
     /// Entries that were taken, and are neither written nor lost yet.
     waiting: AtomicU64,
+    /// How many bytes are in the queue.
+    queued: AtomicUsize,
     /// The place could not be opened anew: entries go to the old one, or nowhere.
     stale: AtomicBool,
     /// A reopening for which the queue had no room: done with the next batch.
     reopen: AtomicBool,
-    /// Where entries are to go from now on, and how they are to look.
-    change: Mutex<Option<(Target, Format)>>,
-    /// A change for which the queue had no room.
+    /// The last change, for a writer that does not get on in its queue.
+    change: Mutex<Option<Change>>,
+    /// The queue had no room for it: done with the next batch.
     change_now: AtomicBool,
     /// Told to end: a receiver that does not take entries is not waited for much longer.
     closing: AtomicBool,
 }
 
 impl State {
-    fn set_change(&self, change: Option<(Target, Format)>) -> Option<(Target, Format)> {
+    fn last_change(&self) -> MutexGuard<'_, Option<Change>> {
         // Whoever panicked within did not leave it half-done.
-        std::mem::replace(&mut *self.change.lock().unwrap_or_else(PoisonError::into_inner), change)
-    }
-
-    fn has_change(&self) -> bool {
-        self.change.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+        self.change.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,8 +151,11 @@ impl Sink {
 
     /// Takes an entry. Never waits.
     pub fn take(&self, entry: Entry) {
+        let size = entry.size();
+        let queued = self.state.queued.fetch_add(size, Ordering::Relaxed);
         self.state.waiting.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(Message::Entry(entry)).is_err() {
+        if queued > QUEUED_BYTES || self.queue.try_send(Message::Entry(entry)).is_err() {
+            self.state.queued.fetch_sub(size, Ordering::Relaxed);
             self.state.waiting.fetch_sub(1, Ordering::Relaxed);
             self.state.queue_full.fetch_add(1, Ordering::Relaxed);
         }
@@ -166,8 +177,10 @@ impl Sink {
     /// From here on entries go there, and look so. Where a new file cannot be opened they go on to the old place
     /// until it can.
     pub fn change(&self, target: Target, format: Format) {
-        self.state.set_change(Some((target, format)));
-        if self.queue.try_send(Message::Change).is_err() {
+        let mut last = self.state.last_change();
+        let number = last.as_ref().map_or(1, |last| last.number + 1);
+        let change = last.insert(Change { number, target, format });
+        if self.queue.try_send(Message::Change(change.clone())).is_err() {
             self.state.change_now.store(true, Ordering::Relaxed);
         }
     }
@@ -226,7 +239,9 @@ fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &Stat
         while let Some(message) = next.take() {
             match message {
                 Message::Entry(entry) => {
-                    bytes += entry.size();
+                    let size = entry.size();
+                    state.queued.fetch_sub(size, Ordering::Relaxed);
+                    bytes += size;
                     batch.push(entry);
                     if bytes >= BATCH {
                         break;
@@ -237,9 +252,9 @@ fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &Stat
                     output.write(&mut batch, state, false);
                     output.reopen(state);
                 }
-                Message::Change => {
+                Message::Change(change) => {
                     output.write(&mut batch, state, false);
-                    output.change(state);
+                    output.change(change, state);
                 }
                 Message::Close(done) => {
                     output.write(&mut batch, state, true);
@@ -252,7 +267,7 @@ fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &Stat
         }
         output.write(&mut batch, state, false);
         if state.change_now.swap(false, Ordering::Relaxed) {
-            output.change(state);
+            output.catch_up(state);
         }
         if state.reopen.swap(false, Ordering::Relaxed) {
             output.reopen(state);

@@ -78,6 +78,11 @@ impl Home {
 
     /// Starts the daemon. `wrapper` is a command line that runs it: the daemon's own is put behind it.
     pub(crate) fn spawn(&self, wrapper: &[&str]) -> Daemon<'_> {
+        self.spawn_with(wrapper, Stdio::null(), Stdio::null())
+    }
+
+    /// The same, with something on the wrapper's standard input and output.
+    pub(crate) fn spawn_with(&self, wrapper: &[&str], stdin: Stdio, stdout: Stdio) -> Daemon<'_> {
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let before = self.log().len();
         let config = self.path("encr-milter.toml");
@@ -85,8 +90,8 @@ impl Home {
         let line: Vec<&str> = wrapper.iter().copied().chain(own).collect();
         let child = Command::new(line[0])
             .args(&line[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdin(stdin)
+            .stdout(stdout)
             .stderr(Stdio::from(log))
             .spawn()
             .unwrap();

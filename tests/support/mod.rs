@@ -16,6 +16,7 @@ pub(crate) mod evidence;
 pub(crate) mod html;
 pub(crate) mod http;
 pub(crate) mod in_process;
+pub(crate) mod manager;
 pub(crate) mod metrics;
 pub(crate) mod mta;
 pub(crate) mod random;

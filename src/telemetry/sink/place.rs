@@ -7,7 +7,7 @@
 use super::journal::Journal;
 use super::lines::Lines;
 use super::syslog::Syslog;
-use super::{LossNote, State, Target};
+use super::{Change, LossNote, State, Target};
 use crate::telemetry::entry::{Entry, Format, Said};
 use std::io::{self, Write};
 use std::path::Path;
@@ -82,6 +82,8 @@ pub(super) struct Output {
     format: Format,
     /// Where entries are to go: where this could not be opened, `place` is still the one before.
     target: Target,
+    /// How many times it has been told another one.
+    changes: u64,
     loss_note: Option<LossNote>,
     away: Option<Away>,
     /// Things of its own to say with the next batch.
@@ -97,6 +99,7 @@ impl Output {
             place,
             format,
             target,
+            changes: 0,
             loss_note,
             away: None,
             notes: Vec::new(),
@@ -115,15 +118,24 @@ impl Output {
         }
     }
 
-    /// Goes where it has been told to go.
-    pub(super) fn change(&mut self, state: &State) {
-        if let Some((target, format)) = state.set_change(None) {
-            self.format = format;
-            if target != self.target {
-                self.target = target;
+    /// Goes where it is told to go, unless it has been told something later before.
+    pub(super) fn change(&mut self, change: Change, state: &State) {
+        if change.number > self.changes {
+            self.changes = change.number;
+            self.format = change.format;
+            if change.target != self.target {
+                self.target = change.target;
                 self.away = None;
                 self.reopen(state);
             }
+        }
+    }
+
+    /// Goes where it has been told to go last, whatever is in the queue.
+    pub(super) fn catch_up(&mut self, state: &State) {
+        let last = state.last_change().clone();
+        if let Some(last) = last {
+            self.change(last, state);
         }
     }
 
@@ -172,7 +184,7 @@ impl Output {
                 // Counted by whoever closes: they go on waiting.
                 Outcome::GivenUp => return &[],
                 Outcome::Elsewhere => {
-                    self.change(state);
+                    self.catch_up(state);
                     return entries.get(place..).unwrap_or_default();
                 }
             }
@@ -206,7 +218,7 @@ impl Output {
                 }
                 Err(error) => Away::goes_on(&mut self.away, error, &self.target),
             }
-            if state.has_change() {
+            if state.last_change().as_ref().is_some_and(|last| last.number > self.changes) {
                 return Outcome::Elsewhere;
             }
             std::thread::sleep(pause);
