@@ -50,8 +50,7 @@ pub(crate) fn attached(rig: &Rig) -> Result<()> {
     reload(&machine)?;
     crash(&machine)?;
 
-    machine.must("cat sample.toml >/etc/encr-milter/policy.toml")?;
-    machine.until("the sample again", "journalctl -u encr-milter | grep -q 'soft-fail removed'")?;
+    machine.must("cat sample.toml >/etc/encr-milter/policy.toml; systemctl reload encr-milter")?;
 
     // Without the daemon the sample's line lets mail pass; with it again, it is judged again.
     machine.must("systemctl stop encr-milter.socket encr-milter.service")?;
@@ -100,13 +99,14 @@ fn reload(machine: &Machine) -> Result<()> {
     let policy = "/etc/encr-milter/policy.toml";
     machine.must(&format!("cp {policy} sample.toml"))?;
     machine.must(&format!("sed -i 's/^observe = .*/soft-fail = {{ require = \"modern\" }}/' {policy}"))?;
+    // When it comes back the policy is in force.
     machine.must("systemctl reload encr-milter")?;
-    machine.until("the reload", "journalctl -u encr-milter | grep -q 'rule everyone: soft-fail added'")?;
     let refused = one_message(machine, 2, "deferred@partner.example");
     ensure(refused.as_ref().is_err_and(|fault| fault.contains("454")), || format!("deferred: {refused:?}"))?;
 
     machine.must(&format!("cp {policy} good.toml; sed -i 's/^min-bits = .*/min-bites = 128/' {policy}"))?;
-    machine.sh("systemctl reload encr-milter")?;
+    let said = machine.sh("systemctl reload encr-milter")?;
+    ensure(said.code != 0, || format!("a broken policy was reloaded: {}", said.text))?;
     machine.until(
         "the refusal of a broken policy",
         "journalctl -u encr-milter | grep -q 'did you mean `min-bits`'",
