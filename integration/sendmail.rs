@@ -15,6 +15,7 @@ mod evidence;
 mod faults;
 mod load;
 mod logging;
+mod machine;
 mod mail_log;
 mod metrics;
 mod outbound;
@@ -102,7 +103,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("rulesets-perm-err".to_owned(), Box::new(rulesets::perm_err)));
     of_rust.push(("rulesets-round-trip".to_owned(), Box::new(rulesets::round_trip)));
     let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(logging::ALL).chain(postfix::ALL);
-    let by_name = by_name.chain(faults::ALL).chain(doctor::ALL);
+    let by_name = by_name.chain(faults::ALL).chain(doctor::ALL).chain(machine::ALL);
     of_rust.extend(by_name.map(|(name, test)| ((*name).to_owned(), Box::new(*test) as selftest::Test)));
     let of_rust = of_rust.into_iter().map(|(name, test)| {
         let rig = rig.clone();

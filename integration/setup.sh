@@ -24,6 +24,19 @@ packages=(
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
     libestr0 libfastjson4 liblognorm5 libpopt0 # what rsyslogd and logrotate are linked with
     systemd                    # its journald, which the rig runs by itself; a machine that has booted without it stays so
+    debootstrap systemd-container # the booted machine (integration/machine.rs)
+    dpkg-dev lintian           # the package: what it depends on, and what is to be remarked
+    man-db mandoc              # the manual, shown and remarked upon
+    zsh fish                   # the completions, in each shell (bash is there)
+)
+
+# What is on the machine that is booted: a Debian 12 with sendmail, and what encr-milter's package depends on, for there is
+# no way out of it.
+booted=(
+    systemd systemd-sysv dbus  # what boots it
+    sendmail-bin sendmail-cf make m4 openssl # the MTA as an administrator of Debian has it
+    adduser init-system-helpers libc6 libssl3 libgcc-s1 # what the package depends on
+    logrotate                  # what it recommends
 )
 
 rig=${CARGO_TARGET_DIR:-target}/rig
@@ -81,3 +94,16 @@ unpack "$rig/postfix-root" postfix
 unpack "$rig/logging-root" rsyslog logrotate
 # A Prometheus that is installed would run as a service of this machine.
 unpack "$rig/prometheus-root" prometheus
+
+machine=$rig/machine
+if [ ! -e "$machine/.complete" ]; then
+    echo "setup: making the machine that is booted in $machine" >&2
+    apt_update
+    as_root rm -rf --one-file-system "$machine"
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+    include=$(IFS=,; echo "${booted[*]}")
+    mkdir -p "${machine%/*}"
+    as_root debootstrap --variant=minbase --include="$include" bookworm "$machine" "${mirror:-http://deb.debian.org/debian}" >&2
+    as_root rm -rf "$machine"/var/cache/apt/archives "$machine"/var/lib/apt/lists
+    as_root touch "$machine/.complete"
+fi

@@ -251,7 +251,8 @@ fn in_force(known: &Known<'_>, running: &Running, findings: &mut Findings) {
 /// Without a word from the daemon, the last record tells by which policy it judges.
 fn by_record(known: &Known<'_>, daemon: &DaemonFile, why: &str, findings: &mut Findings) {
     let wanted = known.policy.as_ref().map(|policy| policy.fingerprint().as_str().to_owned());
-    let last = daemon.log.decisions.as_ref().and_then(|file| super::records::last_policy(&known.machine, file));
+    let last =
+        daemon.log.decisions.as_ref().and_then(|file| super::records::last_policy(&known.machine, file));
     match (last, wanted) {
         (Some(last), Some(wanted)) if last == wanted => {
             findings.ok(AREA, "policy-in-force", format!("the last record was judged by policy {wanted}, as the files say"));
