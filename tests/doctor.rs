@@ -250,10 +250,7 @@ const BROKEN: &[Break] = &[
     ),
     (|tree| fs::remove_dir(tree.path("var/lib/encr-milter")).unwrap(), &["problem state-folder"]),
     (|tree| tree.put(DAEMON_FILE, "version = 1\n"), &["warning decisions-file"]),
-    (
-        |tree| touch(&tree.path(POLICY_FILE), SystemTime::now() + Duration::from_secs(3600)),
-        &["warning clock"],
-    ),
+    (|tree| touch(&tree.path(POLICY_FILE), SystemTime::now() + Duration::from_hours(1)), &["warning clock"]),
     // Without its control socket the daemon's records tell by which policy it judges.
     (
         |tree| fs::remove_file(tree.path("run/encr-milter/control.sock")).unwrap(),
@@ -293,7 +290,7 @@ const BROKEN: &[Break] = &[
                 CF_FILE,
                 "O PidFile",
                 "O DaemonPortOptions=Name=MSA, Port=587, I=none\nXnone, S=local:/x\nO PidFile",
-            )
+            );
         },
         &["problem attached"],
     ),
@@ -313,7 +310,7 @@ const BROKEN: &[Break] = &[
     (
         |tree| {
             tree.put("etc/mail/sendmail.mc", "");
-            touch(&tree.path("etc/mail/sendmail.mc"), SystemTime::now() + Duration::from_secs(60));
+            touch(&tree.path("etc/mail/sendmail.mc"), SystemTime::now() + Duration::from_mins(1));
         },
         &["warning not-made"],
     ),
@@ -340,7 +337,7 @@ const BROKEN: &[Break] = &[
     (
         |tree| {
             tree.mta =
-                Some(Server::sound(Some(Identity::issue("localhost", &["localhost"], 5, None).server())))
+                Some(Server::sound(Some(Identity::issue("localhost", &["localhost"], 5, None).server())));
         },
         &["warning certificate"],
     ),
@@ -366,7 +363,7 @@ const BROKEN: &[Break] = &[
         &["warning starttls-withheld"],
     ),
     (
-        |tree| touch(&tree.path("etc/mail/access"), SystemTime::now() + Duration::from_secs(60)),
+        |tree| touch(&tree.path("etc/mail/access"), SystemTime::now() + Duration::from_mins(1)),
         &["warning access-made"],
     ),
     (|tree| fs::remove_file(tree.path("etc/mail/access")).unwrap(), &["not-looked access-first"]),

@@ -141,24 +141,23 @@ impl Who {
             None => (text.trim(), None),
         };
         let found = match user.parse::<u32>() {
-            Ok(uid) => User::from_uid(uid.into()).ok().flatten().or(None),
+            Ok(uid) => User::from_uid(uid.into()).ok().flatten(),
             Err(_) => User::from_name(user).ok().flatten(),
         };
-        let (uid, gid, name) = match found {
-            Some(user) => (user.uid.as_raw(), Some(user.gid.as_raw()), user.name),
-            None => (user.parse().ok()?, None, String::new()),
-        };
-        let mut groups: Vec<u32> = gid.into_iter().collect();
+        let uid = found.as_ref().map(|user| user.uid.as_raw()).or_else(|| user.parse().ok())?;
+        let mut groups = Vec::new();
         if let Some(group) = group {
             groups.push(match group.parse() {
                 Ok(gid) => gid,
                 Err(_) => Group::from_name(group).ok().flatten()?.gid.as_raw(),
             });
         }
-        let primary = gid.unwrap_or_default().into();
-        let others =
-            std::ffi::CString::new(name).ok().and_then(|name| nix::unistd::getgrouplist(&name, primary).ok());
-        groups.extend(others.into_iter().flatten().map(nix::unistd::Gid::as_raw));
+        if let Some(user) = found {
+            groups.push(user.gid.as_raw());
+            let name = std::ffi::CString::new(user.name).ok();
+            let others = name.and_then(|name| nix::unistd::getgrouplist(&name, user.gid).ok());
+            groups.extend(others.into_iter().flatten().map(nix::unistd::Gid::as_raw));
+        }
         Some(Self { uid, groups })
     }
 

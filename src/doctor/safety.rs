@@ -55,8 +55,9 @@ impl Rules {
     /// Whether it would open this socket.
     pub(super) fn check(&self, machine: &Machine, socket: &Path) -> Result<(), Unsafe> {
         let folder = socket.parent().unwrap_or(Path::new("/"));
-        self.folders(machine, folder, 0)?;
-        let meta = look(machine, socket)?;
+        let folder = self.folders(machine, folder, 0)?;
+        let resolved = socket.file_name().map_or_else(|| folder.clone(), |name| folder.join(name));
+        let meta = look(machine, &resolved)?;
         if meta.file_type().is_symlink() || meta.nlink() > 1 {
             return Err(Unsafe::Link(socket.to_path_buf()));
         }
@@ -74,7 +75,8 @@ impl Rules {
         Unsafe::Denied { path: path.to_path_buf(), owner, user: user_name(self.who.uid) }
     }
 
-    fn folders(&self, machine: &Machine, folder: &Path, links: usize) -> Result<(), Unsafe> {
+    /// Goes through all folders on the way; gives where it leads, links followed.
+    fn folders(&self, machine: &Machine, folder: &Path, links: usize) -> Result<PathBuf, Unsafe> {
         if links > MAX_LINKS {
             return Err(Unsafe::NotSeen(folder.to_path_buf(), "too many symbolic links".to_owned()));
         }
@@ -89,7 +91,7 @@ impl Rules {
                 let target = fs::read_link(machine.path(&path))
                     .map_err(|error| Unsafe::NotSeen(path.clone(), error.to_string()))?;
                 let target = path.parent().unwrap_or(Path::new("/")).join(target);
-                self.folders(machine, &target, links + 1)?;
+                path = self.folders(machine, &target, links + 1)?;
                 continue;
             }
             let mode = meta.mode() & 0o7777;
@@ -101,7 +103,7 @@ impl Rules {
                 return Err(self.denied(&path, &meta));
             }
         }
-        Ok(())
+        Ok(path)
     }
 }
 

@@ -4,7 +4,7 @@
 //! section 5.1 has it: by preference, the domain itself where it has none, nobody where it says so (RFC 7505).
 
 use super::fault::Fault;
-use crate::policy::domain::Normalised;
+use crate::policy::domain;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -77,8 +77,9 @@ impl FromStr for Target {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Self { host: address.to_string(), port });
         }
-        let host = Normalised::of(host).ok_or_else(bad_host)?;
-        Ok(Self { host: host.as_str().to_owned(), port })
+        // A name that a policy could not have as a key is none that a host has.
+        let host = domain::key(host).map_err(|_| bad_host())?;
+        Ok(Self { host: host.into_owned(), port })
     }
 }
 
