@@ -190,8 +190,9 @@ impl Reloader {
         let life = Arc::new(());
         let lives = Arc::downgrade(&life);
         let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            let _life = life;
             worker.run(&received);
+            // Also where it panics: it goes with this closure.
+            drop(life);
         })?;
         Ok(Self { triggers, reloads, thread, lives })
     }
