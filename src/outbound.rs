@@ -44,7 +44,9 @@ where
         let fault = loop {
             match netstring(&input) {
                 Ok(Some((content, length))) => {
-                    timed(environment, Direction::Outbound, || asking.answer(content, environment, &mut output));
+                    timed(environment, Direction::Outbound, || {
+                        asking.answer(content, environment, &mut output)
+                    });
                     input.advance(length);
                 }
                 Ok(None) => break None,
