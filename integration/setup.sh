@@ -12,6 +12,7 @@ cd "$(dirname "$0")/.."
 packages=(
     ca-certificates            # cargo's downloads
     gcc libc6-dev              # Rust's linker; C parts of crates
+    g++                        # libFuzzer, which is built with the fuzz targets
     pkg-config libssl-dev      # the rig's SMTP client speaks TLS by OpenSSL, which can still do the weak ciphers
     iproute2                   # the loopback device of the private network
     m4                         # sendmail.mc to sendmail.cf
@@ -19,6 +20,7 @@ packages=(
     libdb5.3 libldap-2.5-0 liblockfile1 libnsl2 libsasl2-2 libssl3 libwrap0 # what sendmail is linked with
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
+    libfaketime                # clocks that are set while the daemon runs
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
     libestr0 libfastjson4 liblognorm5 libpopt0 # what rsyslogd and logrotate are linked with
     systemd                    # its journald, which the rig runs by itself; a machine that has booted without it stays so
@@ -79,3 +81,5 @@ unpack "$rig/sendmail-root" sendmail-bin sendmail-base sendmail-cf sasl2-bin
 unpack "$rig/postfix-root" postfix
 # Installed, the one would take over /dev/log, and the other would rotate the machine's logs.
 unpack "$rig/logging-root" rsyslog logrotate
+# A Prometheus that is installed would run as a service of this machine.
+unpack "$rig/prometheus-root" prometheus

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need, then runs all tests of the project. Arguments go to `cargo test`.
+# Installs what the tests need, then runs all tests of the project, and each fuzz target shortly. Arguments go to
+# `cargo test`; with any, nothing is fuzzed.
 #
 # Promises: on a fresh Debian 12 with Rust this is all there is to do. Ends with the test runner's own summary,
 # and with its exit code.
@@ -7,6 +8,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 integration/setup.sh
+
+# First, for it is what ends soonest.
+[ $# -gt 0 ] || integration/fuzz.sh
 
 # sm-mta and its private network need root; the build does not, and its files stay the caller's.
 run=()

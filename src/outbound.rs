@@ -27,6 +27,9 @@ use tokio::time::timeout;
 /// A question has some 300 bytes. Kept per connection, so kept small.
 const READ_BUFFER: usize = 1024;
 
+/// Of so many servers of one message it is known that they have their record; no message is tried at more.
+const SERVERS: usize = 256;
+
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
     mut stream: S,
@@ -41,13 +44,23 @@ where
     let mut input = BytesMut::with_capacity(READ_BUFFER);
     let mut output = Vec::new();
     loop {
-        while let Some((content, length)) = netstring(&input).map_err(ConnectionError::Protocol)? {
-            timed(environment, Direction::Outbound, || asking.answer(content, environment, &mut output));
-            input.advance(length);
-        }
+        let fault = loop {
+            match netstring(&input) {
+                Ok(Some((content, length))) => {
+                    timed(environment, Direction::Outbound, || asking.answer(content, environment, &mut output));
+                    input.advance(length);
+                }
+                Ok(None) => break None,
+                Err(fault) => break Some(fault),
+            }
+        };
+        // What was asked before a fault has been decided, and perhaps recorded: it is answered all the same.
         if !output.is_empty() {
             timeout(idle, stream.write_all(&output)).await.map_err(|_| ConnectionError::Idle(idle))??;
             output.clear();
+        }
+        if let Some(fault) = fault {
+            return Err(ConnectionError::Protocol(fault));
         }
         let between_questions = input.is_empty();
         input.reserve(READ_BUFFER);
@@ -159,6 +172,10 @@ impl Asking {
             return None;
         }
         if !known {
+            // Whoever goes on asking costs records, not memory.
+            if self.recorded.len() >= SERVERS {
+                self.recorded.clear();
+            }
             self.recorded.push(server);
         }
         Some(Envelope { recipient: None, ..envelope })

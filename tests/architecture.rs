@@ -353,6 +353,33 @@ fn every_dependency_says_why_it_is_there() {
     assert!(count > 10, "only {count} dependencies were seen");
 }
 
+/// Each crate of a lock, with its versions.
+fn locked(path: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let lock: toml::Table = fs::read_to_string(root().join(path)).unwrap().parse().unwrap();
+    let mut crates: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for package in lock["package"].as_array().unwrap() {
+        let field = |name: &str| package[name].as_str().unwrap().to_owned();
+        crates.entry(field("name")).or_default().insert(field("version"));
+    }
+    crates
+}
+
+#[test]
+fn what_is_fuzzed_is_made_of_what_is_shipped() {
+    let (shipped, fuzzed) = (locked("Cargo.lock"), locked("integration/fuzz/Cargo.lock"));
+    let mut both = 0;
+    for (name, versions) in fuzzed {
+        let Some(known) = shipped.get(&name) else { continue };
+        assert!(
+            versions.is_subset(known),
+            "{name} is fuzzed as {versions:?}, shipped as {known:?}: cp Cargo.lock integration/fuzz/ && \
+             cargo metadata --manifest-path integration/fuzz/Cargo.toml"
+        );
+        both += 1;
+    }
+    assert!(both > 100, "only {both} crates are in both");
+}
+
 #[test]
 fn nothing_is_unsafe_and_no_lint_is_switched_off_in_the_source() {
     for (path, text) in files("src") {

@@ -241,6 +241,11 @@ fn questions_may_come_in_any_pieces_and_many_at_once() {
         other.send(&[bad, b"xxxxxxxxxxx"].concat());
         assert_eq!(other.answer(), None, "{bad:?}");
     }
+    // What came before it, in the same breath, has been decided and is answered.
+    let mut other = connect(&home);
+    other.send(&[PARTNER.question(None).as_slice(), b"hello"].concat());
+    assert!(other.answer().unwrap().starts_with("OK 454:"));
+    assert_eq!(other.answer(), None);
     daemon.wait_log("connection closed: no netstring");
     // The log is written in order: a second one would stand before this.
     assert_eq!(daemon.log().matches("a question that is not understood").count(), 1);

@@ -15,6 +15,7 @@ pub(crate) mod namespace;
 pub(crate) mod peers;
 pub(crate) mod postfix;
 pub(crate) mod receivers;
+pub(crate) mod prometheus;
 pub(crate) mod sender;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;

@@ -7,6 +7,7 @@
 use super::header::number;
 use super::queue_id::QueueId;
 use crate::policy::decide::Disposition;
+use crate::policy::facts::MAX_BITS;
 use std::borrow::Cow;
 
 /// `from=` is cut to so many bytes.
@@ -440,8 +441,9 @@ pub(super) fn done(text: &[u8]) -> Option<Disposition> {
 pub(super) fn told(text: &[u8]) -> Told {
     let words = words(text);
     if let Some(bits) = words.strip_prefix(b"encryption too weak ") {
+        // What makes no sense is not told: a record says the same when it is read again.
         let bits = number(bits).and_then(|(bits, _)| u16::try_from(bits).ok());
-        return Told { verify: None, bits };
+        return Told { verify: None, bits: bits.filter(|bits| *bits <= MAX_BITS) };
     }
     let texts: [(&[u8], Option<&'static str>, Option<u16>); 5] = [
         // `{verify}` is empty: in the clear.

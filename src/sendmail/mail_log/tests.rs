@@ -281,6 +281,9 @@ fn refused_at_mail() {
     let tls = from.replace("ESMTP", "ESMTPS");
     let told = refused("454 4.7.0 encryption too weak 128 less than 168");
     assert_eq!(short(&of(&format!("{told}\n{tls}"))), ["mx.partner.example a@x 128"]);
+    // No cipher has so many bits.
+    let told = refused("454 4.7.0 encryption too weak 12826 less than 16800");
+    assert_eq!(short(&of(&told)), ["mx.partner.example a@x unknown"]);
     // Of what sendmail refuses for other reasons no milter ever hears.
     let spam = refused("553 5.1.8 <a@x>... Domain of sender address a@x does not exist");
     for log_of_it in [format!("{spam}\n{from}"), spam] {

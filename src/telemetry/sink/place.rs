@@ -144,24 +144,31 @@ impl Output {
         if state.stale.load(Ordering::Relaxed) {
             self.reopen(state);
         }
-        let notes = self.loss_note.as_mut().map(|note| note(closing)).unwrap_or_default();
-        let notes: Vec<Entry> = self.notes.drain(..).chain(notes).collect();
+        let mut notes = std::mem::take(&mut self.notes);
+        // What a note counts is in no later one: a new one is asked for when the last has been written.
+        if notes.is_empty() || closing {
+            notes.extend(self.loss_note.as_mut().map(|note| note(closing)).unwrap_or_default());
+        }
+        let count = notes.len();
         // Nobody waits for these, and they are not among those that are.
-        state.waiting.fetch_add(notes.len() as u64, Ordering::Relaxed);
+        state.waiting.fetch_add(count as u64, Ordering::Relaxed);
         batch.splice(0..0, notes);
         let mut rest = batch.as_slice();
         while !rest.is_empty() {
             if let Place::Receiver(_) = self.place {
                 rest = self.send_all(rest, state);
             } else {
-                self.write_lines(rest, state);
+                // All of the batch, or what a receiver before has not had: it took the notes first.
+                let notes = count.saturating_sub(batch.len() - rest.len());
+                self.write_lines(rest, notes, state);
                 rest = &[];
             }
         }
         batch.clear();
     }
 
-    fn write_lines(&mut self, entries: &[Entry], state: &State) {
+    /// Writes entries, of which the first are notes; of these what cannot be written is said again.
+    fn write_lines(&mut self, entries: &[Entry], notes: usize, state: &State) {
         let count = entries.len() as u64;
         if let Place::Lines(lines) = &mut self.place {
             self.buffer.clear();
@@ -169,7 +176,10 @@ impl Output {
                 lines.render(entry, self.format, &mut self.buffer);
             }
             let lost = lines.write(&self.buffer, count);
-            state.not_written.fetch_add(lost, Ordering::Relaxed);
+            let through = entries.len().saturating_sub(usize::try_from(lost).unwrap_or(usize::MAX));
+            let unsaid = entries.get(through..notes).unwrap_or_default();
+            state.not_written.fetch_add(lost - unsaid.len() as u64, Ordering::Relaxed);
+            self.notes.extend_from_slice(unsaid);
         }
         state.waiting.fetch_sub(count, Ordering::Relaxed);
     }
