@@ -41,6 +41,16 @@ struct Tree {
     mta: Option<Server>,
 }
 
+/// What `GET /status` of a daemon says.
+const STATUS: &str = r#"{"version":"0.1.0","pid":322,"state":"running","since":"2026-11-22T00:00:00Z",
+    "config":"/etc/encr-milter/encr-milter.toml",
+    "policy":{"fingerprint":"POLICY","rules":1,"keys":1,"since":"2026-11-22T00:00:00Z"},
+    "last_load":{"outcome":"in-force","cause":"start","at":"2026-11-22T00:00:00Z","took_ms":1,"changes":[],
+        "further_changes":0,"notes":[],"errors":0,"warnings":0,"diagnostics":[],"drawn":""},
+    "loads":{"in_force":1,"refused":0},"listeners":[],"connections":{},
+    "decisions":{"accept":9,"tempfail":0,"reject":0,"unknown":0,"in_doubt":0},
+    "lost":{"log":{"queue_full":LOST,"not_written":0}}}"#;
+
 impl Tree {
     /// One where nothing is wrong.
     fn healthy() -> Self {
@@ -120,9 +130,7 @@ impl Tree {
 
     /// A daemon that tells this of itself.
     fn control(&self, policy: &str, lost: u64) {
-        let body = format!(
-            "{{\"pid\":322,\"policy\":{{\"fingerprint\":\"{policy}\"}},\"decisions\":{{\"accept\":9,\"unknown\":0}},\"lost\":{{\"log\":{{\"queue_full\":{lost}}}}}}}"
-        );
+        let body = STATUS.replace("POLICY", policy).replace("LOST", &lost.to_string());
         let path = self.path("run/encr-milter/control.sock");
         let _ = fs::remove_file(&path);
         listen(&path, move |stream| {
