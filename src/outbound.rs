@@ -45,7 +45,7 @@ where
             match netstring(&input) {
                 Ok(Some((content, length))) => {
                     timed(environment, Direction::Outbound, || {
-                        asking.answer(content, environment, &mut output)
+                        asking.answer(content, environment, &mut output);
                     });
                     input.advance(length);
                 }
