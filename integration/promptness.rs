@@ -7,11 +7,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::rig::daemon::Daemon;
-use crate::rig::sendmail::{Options, Sendmail};
+use crate::rig::daemon::{Daemon, merge};
+use crate::rig::mta::Kind;
+use crate::rig::sendmail::Options;
 use crate::rig::{Result, Rig};
 
-const TAG: &str = "tcp-is-prompt";
 const MESSAGES: usize = 10;
 /// Half of what a delayed ACK takes. Without one it is under 1 ms.
 const LIMIT: Duration = Duration::from_millis(20);
@@ -27,17 +27,27 @@ soft-fail = { min-bits = 128 }
 ";
 
 pub(crate) fn promptness(rig: &Rig) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix(TAG).tempdir().map_err(|e| format!("a folder: {e}"))?;
-    let settings = format!("milter.listen = [\"inet:{}@127.0.0.1\"]", rig.port());
-    let settings = toml::from_str(&settings).map_err(|e| format!("settings: {e}"))?;
+    prompt(rig, "tcp-is-prompt", Kind::Sendmail)
+}
+
+/// The same with Postfix, which writes a command in one part.
+pub(crate) fn with_postfix(rig: &Rig) -> Result<()> {
+    prompt(rig, "postfix-tcp-is-prompt", Kind::Postfix)
+}
+
+fn prompt(rig: &Rig, tag: &str, kind: Kind) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix(tag).tempdir().map_err(|e| format!("a folder: {e}"))?;
+    let mut settings = kind.settings(folder.path())?;
+    let tcp = format!("milter.listen = [\"inet:{}@127.0.0.1\"]", rig.port());
+    merge(&mut settings, &toml::from_str(&tcp).map_err(|e| format!("settings: {e}"))?);
     let mut daemon = Daemon::lay_out(&rig.daemon, folder.path(), &settings)?;
     fs::write(folder.path().join("policy.toml"), POLICY).map_err(|e| format!("policy.toml: {e}"))?;
     daemon.start()?;
     let options =
         Options { attach: daemon.listen().to_vec(), flags: Some("T".to_owned()), ..Options::default() };
-    let sendmail = Sendmail::start(rig, folder.path(), TAG, &options)?;
+    let mta = kind.start(rig, folder.path(), tag, &options, &[])?;
 
-    let mut client = sendmail.connect_from([127, 0, 0, 2].into())?;
+    let mut client = mta.connect_from([127, 0, 0, 2].into())?;
     client.reply()?;
     client.say("EHLO mx.partner.example")?;
     for (command, code) in [("MAIL FROM:<anna@partner.example>", 250), ("RCPT TO:<bob@rig.example>", 454)] {

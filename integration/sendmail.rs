@@ -1,4 +1,5 @@
-//! The cases of `integration/cases`, each against a private sm-mta with the real daemon attached.
+//! The cases of `integration/cases`, each against a private sm-mta with the real daemon attached, and many against
+//! a private Postfix.
 //!
 //! Runs under plain `cargo test`, as root; `integration/test.sh` gets what is needed first. One case file is one test.
 //! Promises: the machine is not touched (see `rig`). Must not skip: what cannot be run has failed.
@@ -9,10 +10,16 @@
 )]
 
 mod access_live;
+mod doctor;
 mod evidence;
+mod faults;
+mod load;
 mod logging;
+mod machine;
 mod mail_log;
+mod metrics;
 mod outbound;
+mod postfix;
 mod promotion;
 mod promptness;
 mod report;
@@ -20,6 +27,7 @@ mod rig;
 mod rulesets;
 mod samples;
 mod selftest;
+mod soak;
 mod storm;
 mod waiting;
 
@@ -81,18 +89,21 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("sample-passing".to_owned(), Box::new(samples::passing)));
     of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
+    of_rust.push(("prometheus".to_owned(), Box::new(metrics::scraped)));
     of_rust.push(("report-page".to_owned(), Box::new(report::pages)));
     of_rust.push(("max-delay".to_owned(), Box::new(waiting::max_delay)));
     of_rust.push(("promotion".to_owned(), Box::new(promotion::promotion)));
     of_rust.push(("evidence-full-disk".to_owned(), Box::new(evidence::full_disk)));
     of_rust.push(("access-map-live".to_owned(), Box::new(access_live::same_outcomes)));
+    of_rust.push(("soak".to_owned(), Box::new(soak::soak)));
     of_rust.push(("rulesets-odd".to_owned(), Box::new(rulesets::odd_rules)));
     of_rust.push(("rulesets-client".to_owned(), Box::new(rulesets::client)));
     of_rust.push(("rulesets-server".to_owned(), Box::new(rulesets::server)));
     of_rust.push(("rulesets-rcpt".to_owned(), Box::new(rulesets::rcpt)));
     of_rust.push(("rulesets-perm-err".to_owned(), Box::new(rulesets::perm_err)));
     of_rust.push(("rulesets-round-trip".to_owned(), Box::new(rulesets::round_trip)));
-    let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(logging::ALL);
+    let by_name = outbound::ALL.iter().chain(mail_log::ALL).chain(logging::ALL).chain(postfix::ALL);
+    let by_name = by_name.chain(faults::ALL).chain(doctor::ALL).chain(machine::ALL);
     of_rust.extend(by_name.map(|(name, test)| ((*name).to_owned(), Box::new(*test) as selftest::Test)));
     let of_rust = of_rust.into_iter().map(|(name, test)| {
         let rig = rig.clone();

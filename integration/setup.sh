@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Gets what the rig needs onto this machine: libraries and tools from Debian's packages, and sendmail itself.
+# Gets what the rig needs onto this machine: libraries and tools from Debian's packages, and sendmail and Postfix themselves.
 #
 # Promises: changes nothing when all is there already, and is quick then. Needs root or sudo for apt-get only.
-# Must not: install an MTA, or anything that starts by itself. sendmail would put itself in place of the one the machine
-# has, so its packages are only unpacked, into a cache folder under target/, and run from there; so are others.
+# Must not: install an MTA, or anything that starts by itself. It would put itself in place of the one the machine has, and
+# two MTAs cannot be there at once; so their packages are only unpacked, into cache folders under target/, and run
+# from there; so are others.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,12 +16,27 @@ packages=(
     pkg-config libssl-dev      # the rig's SMTP client speaks TLS by OpenSSL, which can still do the weak ciphers
     iproute2                   # the loopback device of the private network
     m4                         # sendmail.mc to sendmail.cf
+    libicu72                   # what Postfix is linked with, beside what sendmail is
     libdb5.3 libldap-2.5-0 liblockfile1 libnsl2 libsasl2-2 libssl3 libwrap0 # what sendmail is linked with
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
+    libfaketime                # clocks that are set while the daemon runs
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
     libestr0 libfastjson4 liblognorm5 libpopt0 # what rsyslogd and logrotate are linked with
     systemd                    # its journald, which the rig runs by itself; a machine that has booted without it stays so
+    debootstrap systemd-container # the booted machine (integration/machine.rs)
+    dpkg-dev lintian           # the package: what it depends on, and what is to be remarked
+    man-db mandoc              # the manual, shown and remarked upon
+    zsh fish                   # the completions, in each shell (bash is there)
+)
+
+# What is on the machine that is booted: a Debian 12 with sendmail, and what encr-milter's package depends on, for there is
+# no way out of it.
+booted=(
+    systemd systemd-sysv dbus  # what boots it
+    sendmail-bin sendmail-cf make m4 openssl # the MTA as an administrator of Debian has it
+    adduser init-system-helpers libc6 libssl3 libgcc-s1 # what the package depends on
+    logrotate                  # what it recommends
 )
 
 rig=${CARGO_TARGET_DIR:-target}/rig
@@ -53,7 +69,9 @@ fi
 # unpack ROOT PACKAGE…: the mark is the last thing written, so that a run that was cut short is done again from the
 # start.
 unpack() {
-    local root=$1 fresh=$1.$$ package
+    local root=$1 package
+    # Not local: the trap looks for it from outside.
+    fresh=$1.$$
     shift
     [ ! -e "$root/.complete" ] || return 0
     echo "setup: unpacking $* into $root" >&2
@@ -73,5 +91,21 @@ unpack() {
 }
 
 unpack "$rig/sendmail-root" sendmail-bin sendmail-base sendmail-cf sasl2-bin
+unpack "$rig/postfix-root" postfix
 # Installed, the one would take over /dev/log, and the other would rotate the machine's logs.
 unpack "$rig/logging-root" rsyslog logrotate
+# A Prometheus that is installed would run as a service of this machine.
+unpack "$rig/prometheus-root" prometheus
+
+machine=$rig/machine
+if [ ! -e "$machine/.complete" ]; then
+    echo "setup: making the machine that is booted in $machine" >&2
+    apt_update
+    as_root rm -rf --one-file-system "$machine"
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
+    include=$(IFS=,; echo "${booted[*]}")
+    mkdir -p "${machine%/*}"
+    as_root debootstrap --variant=minbase --include="$include" bookworm "$machine" "${mirror:-http://deb.debian.org/debian}" >&2
+    as_root rm -rf "$machine"/var/cache/apt/archives "$machine"/var/lib/apt/lists
+    as_root touch "$machine/.complete"
+fi

@@ -1,4 +1,4 @@
-//! `max-delay`, with the real sendmail: a client whose message is deferred tries again, the daemon is restarted
+//! `max-delay`, with the real MTAs: a client whose message is deferred tries again, the daemon is restarted
 //! meanwhile, and in the end the message is taken.
 
 use std::fs;
@@ -7,10 +7,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::rig::daemon::Daemon;
-use crate::rig::sendmail::{Options, Sendmail};
+use crate::rig::mta::{Kind, Mta};
+use crate::rig::sendmail::Options;
 use crate::rig::{Result, Rig, wait};
 
-const TAG: &str = "max-delay";
 const POLICY: &str = r#"
 version = 1
 [exempt]
@@ -22,15 +22,23 @@ soft-fail = { min-bits = 128, max-delay = "3s" }
 "#;
 
 pub(crate) fn max_delay(rig: &Rig) -> Result<()> {
-    let folder = tempfile::Builder::new().prefix(TAG).tempdir().map_err(|e| format!("a folder: {e}"))?;
-    let mut daemon = Daemon::lay_out(&rig.daemon, folder.path(), &toml::Table::new())?;
+    deferred_for_a_while(rig, "max-delay", Kind::Sendmail)
+}
+
+pub(crate) fn with_postfix(rig: &Rig) -> Result<()> {
+    deferred_for_a_while(rig, "postfix-max-delay", Kind::Postfix)
+}
+
+fn deferred_for_a_while(rig: &Rig, tag: &str, kind: Kind) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix(tag).tempdir().map_err(|e| format!("a folder: {e}"))?;
+    let mut daemon = Daemon::lay_out(&rig.daemon, folder.path(), &kind.settings(folder.path())?)?;
     fs::write(folder.path().join("policy.toml"), POLICY).map_err(|e| format!("policy.toml: {e}"))?;
     daemon.start()?;
     let options =
         Options { attach: daemon.listen().to_vec(), flags: Some("T".to_owned()), ..Options::default() };
-    let sendmail = Sendmail::start(rig, folder.path(), TAG, &options)?;
+    let mta = kind.start(rig, folder.path(), tag, &options, &[])?;
 
-    if attempt(&sendmail)? != 454 {
+    if attempt(&mta)? != 454 {
         return Err("the first attempt was not deferred".to_owned());
     }
     daemon.signal(Signal::SIGTERM)?;
@@ -38,7 +46,7 @@ pub(crate) fn max_delay(rig: &Rig) -> Result<()> {
     daemon.start()?;
     let mut codes = Vec::new();
     wait::until("the message to be taken", || {
-        codes.push(attempt(&sendmail));
+        codes.push(attempt(&mta));
         (codes.last() == Some(&Ok(250))).then_some(())
     })
     .map_err(|fault| format!("{fault}: {codes:?}"))?;
@@ -58,8 +66,8 @@ pub(crate) fn max_delay(rig: &Rig) -> Result<()> {
 }
 
 /// Sends one message in the clear; gives the code of the reply to RCPT, or to the message where that was taken.
-fn attempt(sendmail: &Sendmail) -> Result<u16> {
-    let mut client = sendmail.connect_from([127, 0, 0, 2].into())?;
+fn attempt(mta: &Mta) -> Result<u16> {
+    let mut client = mta.connect_from([127, 0, 0, 2].into())?;
     client.reply()?;
     client.say("EHLO mx.partner.example")?;
     client.say("MAIL FROM:<anna@partner.example>")?;

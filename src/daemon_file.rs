@@ -54,6 +54,19 @@ const CONTROL: &[&str] = &["listen", "enabled"];
 const STATE: &[&str] = &["dir"];
 const EVIDENCE: &[&str] = &["enabled", "keep-days", "max-peers"];
 
+/// Every table of the daemon's file with its settings.
+pub const TABLES: &[(&str, &[&str])] = &[
+    ("", TOP),
+    ("milter", MILTER),
+    ("outbound", OUTBOUND),
+    ("policy", POLICY),
+    ("log", LOG),
+    ("state", STATE),
+    ("evidence", EVIDENCE),
+    ("http", HTTP),
+    ("control", CONTROL),
+];
+
 /// All settings.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DaemonFile {

@@ -13,6 +13,7 @@ pub mod control;
 pub mod daemon_file;
 pub mod database;
 pub mod diagnostics;
+pub mod doctor;
 pub mod environment;
 pub mod evidence;
 pub mod http;

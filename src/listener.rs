@@ -244,6 +244,8 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
     let io = |what| move |error| BindError::Io(what, error);
     let uid = ownership.user.as_deref().map(user_id).transpose()?;
     let gid = ownership.group.as_deref().map(group_id).transpose()?;
+    // To the end: of two that find the same stale file the second would put its socket over that of the first.
+    let _alone = alone(path);
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         Err(error) => return Err(BindError::Io("looking at the socket's path", error)),
@@ -278,6 +280,22 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
     })?;
     let listener = UnixListener::from_std(socket.into()).map_err(io("listening"))?;
     Ok((listener, file))
+}
+
+/// Keeps others of us from a socket's folder, as long as it is held. A folder that cannot be locked, or is locked for
+/// long by somebody else, is no reason not to start.
+fn alone(path: &Path) -> Option<std::fs::File> {
+    const TRIES: u32 = 100;
+    const PAUSE: Duration = Duration::from_millis(20);
+    let folder = std::fs::File::open(path.parent()?).ok()?;
+    for _ in 0..TRIES {
+        match folder.try_lock() {
+            Ok(()) => return Some(folder),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+            Err(std::fs::TryLockError::Error(_)) => return None,
+        }
+    }
+    None
 }
 
 /// A socket file is stale if nobody listens on it. Asked without waiting: a listener whose queue is full is
@@ -494,6 +512,7 @@ where
                 );
                 accepting.failed();
                 tokio::time::sleep(pause).await;
+                accepting.tries_again();
                 pause = (pause * 2).min(LONGEST_PAUSE);
                 continue;
             }

@@ -27,6 +27,9 @@ use tokio::time::timeout;
 /// A question has some 300 bytes. Kept per connection, so kept small.
 const READ_BUFFER: usize = 1024;
 
+/// Of so many servers of one message it is known that they have their record; no message is tried at more.
+const SERVERS: usize = 256;
+
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
     mut stream: S,
@@ -171,6 +174,10 @@ impl Asking {
             return None;
         }
         if !known {
+            // Whoever goes on asking costs records, not memory.
+            if self.recorded.len() >= SERVERS {
+                self.recorded.clear();
+            }
             self.recorded.push(server);
         }
         Some(Envelope { recipient: None, ..envelope })

@@ -11,7 +11,7 @@ pub mod smtp;
 pub mod target;
 pub mod tls;
 
-use fault::{Fault, Kind, Step};
+use fault::{Fault, Step};
 use serde::Serialize;
 use smtp::Conversation;
 use std::net::SocketAddr;
@@ -314,11 +314,9 @@ fn accepts(look: &Look, address: SocketAddr, settings: &Settings) -> Accepts {
         }
         match attempt(address, &look.host, offer, settings) {
             Ok(Some((session, _))) => Ok((Outcome::of(&session), Some(session))),
-            Ok(None) => Ok((Outcome::NotTestable, None)),
             // A server that does not want it may say so by an alert, or by closing.
             Err(Fault::Handshake(why)) => Ok((Outcome::Declined { why }, None)),
-            Err(Fault::Setup(_)) => Ok((Outcome::NotTestable, None)),
-            Err(fault) if fault.kind() == Kind::Own => Ok((Outcome::NotTestable, None)),
+            Ok(None) | Err(Fault::Setup(_)) => Ok((Outcome::NotTestable, None)),
             Err(fault) => Err(fault.to_string()),
         }
     };
@@ -341,4 +339,44 @@ fn accepts(look: &Look, address: SocketAddr, settings: &Settings) -> Accepts {
         }
     }
     accepts
+}
+
+/// What came of a message that was begun and taken back.
+#[derive(Debug)]
+pub struct Begun {
+    /// The session in which it was begun; nothing in the clear.
+    pub session: Option<Session>,
+    /// What was answered to MAIL.
+    pub mail: smtp::Reply,
+}
+
+/// Begins a message with the best session that is to be had, and takes it back before a recipient is named.
+pub fn begin_and_take_back(
+    host: &str,
+    addresses: &[SocketAddr],
+    sender: &str,
+    settings: &Settings,
+) -> Result<Begun, Fault> {
+    let mut conversation = Conversation::open(addresses, settings.timeout)?;
+    conversation.greeting()?;
+    let ehlo = format!("EHLO {}", settings.helo);
+    let hello = conversation.say(Step::Ehlo, &ehlo)?;
+    if !hello.is_positive() {
+        return Err(Fault::Refused(Step::Ehlo, hello.shown()));
+    }
+    let mut session = None;
+    if offers_starttls(&hello.extensions()) && conversation.say(Step::Starttls, "STARTTLS")?.code == 220 {
+        let objections = Objections::default();
+        if let Some(ssl) = tls::client(Offer::Everything, host, None, &objections)? {
+            conversation.handshake(ssl)?;
+        }
+        session = conversation.tls().and_then(|ssl| tls::session(ssl, Offer::Everything));
+        conversation.say(Step::EhloAgain, &ehlo)?;
+    }
+    let mail = conversation.say(Step::Mail, &format!("MAIL FROM:<{sender}>"))?;
+    if mail.is_positive() {
+        conversation.say(Step::Rset, "RSET")?;
+    }
+    conversation.quit();
+    Ok(Begun { session, mail })
 }

@@ -9,6 +9,7 @@
 //! besides, for a watch can be lost with its folder. What decides is what is there, not what was reported.
 //! Whoever asks for a load is told what came of it, each one; what came of the last is kept.
 
+mod beginning;
 mod last_good;
 mod outcome;
 mod settle;
@@ -19,11 +20,12 @@ use crate::diagnostics::{Diagnostics, Severity};
 use crate::policy::rule::Mode;
 use crate::policy::{Day, Policy};
 use crate::policy_file::diff::diff;
-use crate::policy_file::load::{Disk, Loaded, load};
+use crate::policy_file::load::{Disk, Loaded, is_passing, load};
 use crate::snapshot::SnapshotCell;
 use crate::systemd::Manager;
 use crate::telemetry::log::Switch;
 use crate::telemetry::metrics::Metrics;
+pub use beginning::{Beginning, NoPolicy, begin};
 pub use outcome::{Cause, Ending, InForce, Outcome, Reloads};
 use settle::{Change, Settle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +39,8 @@ use watch::{Signature, Watch};
 
 /// How often the files are looked at, whatever the watch says.
 const LOOK: Duration = Duration::from_secs(2);
+/// How often it is tried again to keep the last good policy where that could not be.
+const KEEP_AGAIN: Duration = Duration::from_secs(5);
 /// At the start, files that change while they are read are read again, so often, and after such a pause.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(200);
@@ -46,6 +50,10 @@ const TOLD: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// At the end a load that is under way is not waited for longer: what it would come to is for nobody.
 const STOP_WITHIN: Duration = Duration::from_secs(2);
+
+/// A panic while loading would be a bug; it must not end reloading, nor go unseen.
+const FAILED: &str =
+    "loading the policy failed within the program: the one in force stays; please report this";
 
 /// Why the daemon looks at its files.
 #[derive(Debug)]
@@ -77,16 +85,13 @@ impl Trigger {
     }
 }
 
-/// No policy: the file is broken, and there is no last good one.
-#[derive(Debug, thiserror::Error)]
-#[error("there is no policy to begin with")]
-pub struct NoPolicy;
-
 /// What was read, and what the files were like when it was.
 #[derive(Debug)]
 pub struct Origin {
     signature: Signature,
     lists: Vec<PathBuf>,
+    /// The copy of the last good policy that could not be kept.
+    unkept: Option<last_good::Kept>,
 }
 
 /// Reads the policy's files. Nothing where they changed while they were read: then whoever writes may not be
@@ -102,86 +107,13 @@ fn load_whole(files: &PolicyFiles, lists: &[PathBuf]) -> Option<(Loaded, Origin)
         // Lists that were not known before were read without being looked at first: once more, with them.
         let named = list_paths(&loaded);
         if named == lists {
-            return Some((loaded, Origin { signature, lists }));
+            // What could not be read for a moment is looked at again, though it looks the same.
+            let signature = if loaded.passing { Signature::default() } else { signature };
+            return Some((loaded, Origin { signature, lists, unkept: None }));
         }
         lists = named;
     }
     None
-}
-
-/// What the daemon begins with.
-#[derive(Debug)]
-pub struct Beginning {
-    /// The policy.
-    pub policy: Policy,
-    /// Where it comes from.
-    pub origin: Origin,
-    /// What came of loading it.
-    pub outcome: Outcome,
-}
-
-/// Loads the policy to begin with: that of the files, or the last good one. Tells the log.
-pub fn begin(daemon: &DaemonFile) -> Result<Beginning, NoPolicy> {
-    let begun = Instant::now();
-    let mut outcome = Outcome::new(Ending::Unsettled, Cause::Start, None);
-    let unread = || Origin { signature: Signature::default(), lists: Vec::new() };
-    let mut read = load_whole(&daemon.policy, &[]);
-    for _ in 0..TRIES {
-        if read.is_some() {
-            break;
-        }
-        std::thread::sleep(PAUSE);
-        read = load_whole(&daemon.policy, &[]);
-    }
-    let origin = match read {
-        None => {
-            tracing::error!("the policy's files change faster than they can be read");
-            unread()
-        }
-        Some((mut loaded, origin)) => {
-            tell(&loaded);
-            if let Some(policy) = loaded.policy.take() {
-                tracing::info!(policy = %policy.fingerprint(), rules = policy.rules().len(), "policy in force");
-                tell_unasked(daemon, &policy, &mut loaded.diagnostics);
-                outcome.found(&loaded.diagnostics, &loaded.sources);
-                last_good::save(&daemon.state, &last_good::Kept::of(&loaded.sources, loaded.policy_files));
-                return Ok(outcome.ends(Ending::InForce, begun, policy, origin));
-            }
-            outcome.found(&loaded.diagnostics, &loaded.sources);
-            origin
-        }
-    };
-    let state = daemon.state.display();
-    match last_good::load(&daemon.state, today()) {
-        Some(policy) => {
-            tracing::error!(
-                policy = %policy.fingerprint(), %state,
-                "the policy's files are broken: beginning with the last good policy of the state folder"
-            );
-            outcome.notes.push(format!("the daemon began with the last good policy, kept in {state}"));
-            let ending = if outcome.errors > 0 { Ending::Refused } else { Ending::Unsettled };
-            Ok(outcome.ends(ending, begun, policy, origin))
-        }
-        None => {
-            tracing::error!(%state, "the policy's files are broken, and the state folder has no last good policy");
-            Err(NoPolicy)
-        }
-    }
-}
-
-impl Outcome {
-    fn ends(mut self, ending: Ending, begun: Instant, policy: Policy, origin: Origin) -> Beginning {
-        self.outcome = ending;
-        self.policy = Some(InForce::of(&policy));
-        self.ended(begun);
-        self.since = Some(self.at);
-        Beginning { policy, origin, outcome: self }
-    }
-
-    fn ended(&mut self, begun: Instant) {
-        self.at = jiff::Timestamp::now();
-        self.took_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-    }
 }
 
 /// Rules that nobody could ask for are said with each policy.
@@ -246,6 +178,9 @@ impl Reloader {
             // The files were read before anybody watched: what changed since is seen at the first look.
             loaded: origin.signature,
             lists: origin.lists,
+            passing: false,
+            unkept: origin.unkept,
+            kept_again: Instant::now(),
             targets,
             reloads: Arc::clone(&reloads),
             watch,
@@ -255,8 +190,9 @@ impl Reloader {
         let life = Arc::new(());
         let lives = Arc::downgrade(&life);
         let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            let _life = life;
             worker.run(&received);
+            // Also where it panics: it goes with this closure.
+            drop(life);
         })?;
         Ok(Self { triggers, reloads, thread, lives })
     }
@@ -317,6 +253,12 @@ struct Worker {
     /// What the files were like when they were last read, whatever came of it.
     loaded: Signature,
     lists: Vec<PathBuf>,
+    /// Whether it was told that they could not be read for a moment.
+    passing: bool,
+    /// The copy of the last good policy that could not be kept.
+    unkept: Option<last_good::Kept>,
+    /// When it was last tried to keep it.
+    kept_again: Instant,
     targets: Targets,
     reloads: Arc<Reloads>,
     watch: Watch,
@@ -357,6 +299,9 @@ impl Worker {
                         if now != self.loaded || self.config_changed() {
                             settle.changed(Instant::now(), Change::Unseen);
                         }
+                        if catch_unwind(AssertUnwindSafe(|| self.keep_again())).is_err() {
+                            tracing::error!("{FAILED}");
+                        }
                     }
                 }
             }
@@ -396,7 +341,6 @@ impl Worker {
     fn load(&mut self, cause: Cause) -> Option<Outcome> {
         let begun = Instant::now();
         self.targets.manager.reloading();
-        // A panic while loading would be a bug; it must not end reloading, nor go unseen.
         let loaded = catch_unwind(AssertUnwindSafe(|| {
             let (loaded, origin) = load_whole(&self.daemon.policy, &self.lists)?;
             let mut outcome = Outcome::new(Ending::InForce, cause, None);
@@ -404,16 +348,21 @@ impl Worker {
             self.loaded = origin.signature;
             self.lists = origin.lists;
             // First, so that an edit that follows on the heels of this one is seen at once.
-            let now = self.loaded.clone();
+            let now = self.signature();
             self.rewatch(&now);
-            self.put_in_force(loaded, &mut outcome);
+            let told = std::mem::replace(&mut self.passing, loaded.passing);
+            // What cannot be read for a moment is read again and again, and told once.
+            if cause == Cause::Edit && told && loaded.passing {
+                outcome.outcome = Ending::Refused;
+                outcome.found(&loaded.diagnostics, &loaded.sources);
+            } else {
+                self.put_in_force(loaded, &mut outcome);
+            }
             outcome.policy = Some(InForce::of(&self.targets.snapshots.load()));
             Some(outcome)
         }));
         let outcome = loaded.unwrap_or_else(|_| {
-            tracing::error!(
-                "loading the policy failed within the program: the one in force stays; please report this"
-            );
+            tracing::error!("{FAILED}");
             // Not read again and again: with the next edit.
             self.loaded = self.signature();
             self.config = self.config_signature();
@@ -490,13 +439,36 @@ impl Worker {
         outcome.changes.truncate(TOLD);
         drop(old);
         self.retired.push(retired);
-        last_good::save(&self.daemon.state, &kept);
+        self.unkept = last_good::save(&self.daemon.state, kept);
+        self.kept_again = Instant::now();
+    }
+
+    /// A copy of the last good policy that could not be kept, or is there no more, is made as soon as it can be.
+    fn keep_again(&mut self) {
+        if self.kept_again.elapsed() < KEEP_AGAIN
+            || (self.unkept.is_none() && last_good::is_there(&self.daemon.state))
+        {
+            return;
+        }
+        self.kept_again = Instant::now();
+        let kept = self.unkept.take().or_else(|| {
+            // Its texts are those of the files, as long as these mean what is in force.
+            let (loaded, _) = load_whole(&self.daemon.policy, &self.lists)?;
+            let in_force = self.targets.snapshots.load();
+            let same = loaded.policy.is_some_and(|policy| policy.fingerprint() == in_force.fingerprint());
+            same.then(|| last_good::Kept::of(&loaded.sources, loaded.policy_files))
+        });
+        self.unkept = kept.and_then(|kept| last_good::save_again(&self.daemon.state, kept));
     }
 
     /// The daemon's own file changed: what can change while it runs does.
     fn daemon_file(&mut self, outcome: &mut Outcome) {
         let changed = self.config_changed();
         if !changed && outcome.cause == Cause::Edit {
+            return;
+        }
+        if std::fs::File::open(&self.config_path).is_err_and(|error| is_passing(&error)) {
+            // Nothing is known of what it says now; it is looked at again.
             return;
         }
         self.config = self.config_signature();

@@ -38,6 +38,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("reload", &["daemon_file", "policy", "policy_file", "snapshot", "telemetry", "diagnostics", "systemd"]),
     ("control", &["http", "listener", "reload"]),
     (
+        "doctor",
+        &[
+            "policy",
+            "diagnostics",
+            "policy_file",
+            "sendmail",
+            "listener",
+            "probe",
+            "daemon_file",
+            "control",
+            "http",
+        ],
+    ),
+    (
         "service",
         &[
             "policy",
@@ -79,6 +93,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "evidence",
             "report",
             "probe",
+            "doctor",
         ],
     ),
     ("main", &["cli"]),

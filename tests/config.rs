@@ -53,7 +53,7 @@ fn the_sample_of_the_daemon_file_shows_every_setting_with_its_default() {
     let all = uncommented(&text, |_| true);
     // Sockets of several kinds have the first.
     for (setting, count) in [
-        ("listen", 3),
+        ("listen", 4),
         ("max-connections", 2),
         ("socket-user", 2),
         ("socket-group", 2),

@@ -517,16 +517,6 @@ fn the_level_of_the_log_changes_while_it_runs() {
 }
 
 #[test]
-fn what_this_version_does_not_serve_is_said_and_no_hindrance() {
-    let file = format!("{DAEMON_FILE}[http]\nlisten = \"127.0.0.1:9354\"\n");
-    let home = Home::with(&file, "");
-    let daemon = home.start();
-    let log = daemon.log();
-    assert!(log.contains("[http] is not served by this version: it is ignored [not-served]"), "{log}");
-    daemon.stop();
-}
-
-#[test]
 fn messages_that_nothing_was_told_of_are_said_in_the_log() {
     let home = Home::new(ENFORCE);
     let daemon = home.start();

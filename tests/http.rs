@@ -3,8 +3,14 @@
 //!
 //! Promises (the real binary): whatever is done to [http], mail is answered, and the next one who asks properly is too.
 
-// Helpers of tests may stop at once, as tests may.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+// Helpers of tests may stop at once, as tests may. The numbers are whole, and compared as such.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::float_cmp
+)]
 
 mod support;
 
@@ -14,7 +20,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use support::daemon::{Daemon, Home};
 use support::http::{Client, get};
 use support::metrics::Page;
-use support::mta::{plain, tls};
+use support::mta::{Mta, plain, tls};
 use support::{free_port, until};
 
 const ENFORCE: &str = "[[rule]]\nname = \"all\"\nclient = [\"*\"]\nenforce = { min-bits = 128 }\n";
@@ -243,6 +249,29 @@ fn a_port_that_is_taken_is_told_and_tried_again() {
     daemon.wait_log("serving /metrics, /healthz, /readyz");
     assert_eq!(daemon.log().matches("cannot serve metrics").count(), 1, "{}", daemon.log());
     assert_eq!(page(address).sum("encr_milter_decisions_total", &[]), 2.0);
+    daemon.stop();
+}
+
+#[test]
+fn out_of_descriptors_it_is_not_ready_and_ready_again_by_itself() {
+    let (home, address) = home();
+    let mut daemon = home.spawn(&["prlimit", "--nofile=60"]);
+    daemon.wait_started();
+    // Whoever comes later is not accepted either.
+    let mut kept = Client::connect(address);
+    assert_eq!(kept.get("/readyz").status, 200);
+    let crowd: Vec<_> = (0..80).map(|_| Mta::unix(&home.path("m.sock")).unwrap()).collect();
+    daemon.wait_log("cannot accept connections; trying again");
+    until("it to be not ready", || {
+        let answer = kept.get("/readyz");
+        (answer.status == 503).then(|| assert_eq!(answer.body, "1 listeners of [milter] do not accept\n"))
+    });
+    // Not even for the looks at itself there is a descriptor; all else is told.
+    let page = Page::parse(&kept.get("/metrics").body);
+    assert!(page.one("encr_milter_accept_errors_total", &[("listener", "milter")]) >= 1.0);
+    drop(crowd);
+    until("it to be ready", || (kept.get("/readyz").status == 200).then_some(()));
+    mail_is_answered(&daemon);
     daemon.stop();
 }
 

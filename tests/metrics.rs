@@ -9,12 +9,13 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    clippy::float_cmp
+    clippy::float_cmp,
+    clippy::cast_precision_loss
 )]
 
 mod support;
 
-use encr_milter::telemetry::metrics::reference::{Kind, METRICS};
+use encr_milter::telemetry::metrics::reference::{BITS, FACT_NAMES, Kind, METRICS, VERSIONS};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -302,7 +303,7 @@ fn reloads_are_told_good_and_bad() {
 
 #[test]
 fn no_label_is_a_clients_word_and_odd_names_of_rules_are_escaped() {
-    let name = "odd \\\"{}\\\\ , rule=\\nnew Zürich";
+    let name = "odd \\\"{}\\\\ , rule= Zürich";
     let (home, address) =
         home(&format!("[[rule]]\nname = \"{name}\"\nclient = [\"*\"]\nobserve = {{ min-bits = 128 }}\n"));
     let daemon = home.start();
@@ -325,7 +326,7 @@ fn no_label_is_a_clients_word_and_odd_names_of_rules_are_escaped() {
         let answer = client.ask("GET", "/metrics", &format!("Accept: {accept}\r\n"));
         let page = Page::parse(&answer.body);
         assert!(!answer.body.contains("evil"));
-        let rule = "odd \"{}\\ , rule=\nnew Zürich";
+        let rule = "odd \"{}\\ , rule= Zürich";
         assert_eq!(page.sum(DECISIONS, &[("rule", rule)]), 1.0, "{}", answer.body);
         let session = [("direction", "inbound"), ("version", "other"), ("bits", "other")];
         assert_eq!(page.one("encr_milter_sessions_total", &session), 1.0);
@@ -413,6 +414,12 @@ fn the_guide_the_dashboard_and_the_alerts_speak_of_metrics_that_there_are() {
         let row = rows.get(metric.name).unwrap_or_else(|| panic!("the guide's table has no {}", metric.name));
         let labels: Vec<_> = row.split('|').next().unwrap().split('`').skip(1).step_by(2).collect();
         assert_eq!(labels, metric.labels, "{}", metric.name);
+    }
+    // And so has that of labels each value.
+    for (label, values) in [("version", VERSIONS.as_slice()), ("bits", &BITS), ("fact", &FACT_NAMES)] {
+        let row = guide.lines().find_map(|line| line.strip_prefix(&format!("| `{label}` | "))).unwrap();
+        let words: Vec<_> = row.split('`').skip(1).step_by(2).collect();
+        assert_eq!(words, values, "{label}");
     }
     // Where an alert sends its reader, there is something.
     let headings: BTreeSet<_> = guide.lines().filter(|line| line.starts_with('#')).map(anchor).collect();

@@ -199,7 +199,7 @@ const MISBEHAVIOUR: &[Misbehaviour] = &[
         "trickles",
         |connection| {
             while connection.send(b"220-") {
-                thread::sleep(Duration::from_millis(50))
+                thread::sleep(Duration::from_millis(50));
             }
         },
         69,

@@ -2,6 +2,7 @@
 //!
 //! Promises: it listens everywhere it should when `start` comes back, and is gone when it is dropped.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -17,6 +18,8 @@ use super::{Result, listening, wait};
 pub(crate) struct Daemon {
     process: Option<Child>,
     program: PathBuf,
+    /// What runs it, and its arguments; its own command line comes behind them. It must become the daemon (exec).
+    pub(crate) wrapper: Vec<String>,
     /// Where daemon file, policies, decisions and state are.
     pub(crate) folder: PathBuf,
     listen: Vec<String>,
@@ -51,11 +54,17 @@ impl Daemon {
         Ok(Daemon {
             process: None,
             program: program.to_owned(),
+            wrapper: Vec::new(),
             folder: folder.to_owned(),
             listen,
             outbound,
             log: Log::default(),
         })
+    }
+
+    /// Has another build of it started from now on.
+    pub(crate) fn set_program(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
     }
 
     /// Its own file.
@@ -97,14 +106,16 @@ impl Daemon {
 
     /// Starts it without waiting: for a start that is expected to fail.
     pub(crate) fn spawn(&mut self) -> Result<()> {
-        let mut process = Command::new(&self.program)
-            .args(["run", "-c"])
-            .arg(self.config())
+        let mut line: Vec<_> = self.wrapper.iter().map(OsString::from).collect();
+        line.extend([self.program.clone().into(), "run".into(), "-c".into(), self.config().into()]);
+        let program = line.remove(0);
+        let mut process = Command::new(&program)
+            .args(line)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|e| format!("{}: {e}", self.program.display()))?;
+            .map_err(|e| format!("{}: {e}", program.display()))?;
         if let Some(pipe) = process.stderr.take() {
             self.log.follow(pipe);
         }
@@ -112,15 +123,14 @@ impl Daemon {
         Ok(())
     }
 
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        let process = self.process.as_ref().ok_or("the daemon is not running")?;
-        let pid = i32::try_from(process.id()).map_err(|e| format!("a process id: {e}"))?;
-        kill(Pid::from_raw(pid), signal).map_err(|e| format!("{signal} to the daemon: {e}"))
-    }
-
     /// Its process.
     pub(crate) fn pid(&self) -> Result<u32> {
         self.process.as_ref().map(Child::id).ok_or_else(|| "the daemon is not running".to_owned())
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = i32::try_from(self.pid()?).map_err(|e| format!("a process id: {e}"))?;
+        kill(Pid::from_raw(pid), signal).map_err(|e| format!("{signal} to the daemon: {e}"))
     }
 
     /// Waits for its end.
@@ -146,7 +156,8 @@ impl Daemon {
         text.lines().map(parse).collect()
     }
 
-    fn has_ended(&mut self) -> Option<ExitStatus> {
+    /// How it ended, if it has.
+    pub(crate) fn has_ended(&mut self) -> Option<ExitStatus> {
         self.process.as_mut().and_then(|process| process.try_wait().ok().flatten())
     }
 }
@@ -181,7 +192,7 @@ fn sockets(file: &Table, section: &str) -> Vec<String> {
 }
 
 /// Lays one table over another, table by table.
-pub(super) fn merge(under: &mut Table, over: &Table) {
+pub(crate) fn merge(under: &mut Table, over: &Table) {
     for (key, value) in over {
         match (under.get_mut(key), value) {
             (Some(toml::Value::Table(under)), toml::Value::Table(over)) => merge(under, over),

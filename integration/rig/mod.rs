@@ -14,12 +14,14 @@ pub(crate) mod mta;
 pub(crate) mod namespace;
 pub(crate) mod peers;
 pub(crate) mod postfix;
+pub(crate) mod prometheus;
 pub(crate) mod receivers;
 pub(crate) mod sender;
 pub(crate) mod sendmail;
 pub(crate) mod smtp;
 pub(crate) mod socket_map;
 pub(crate) mod syslog;
+pub(crate) mod tap;
 pub(crate) mod tool;
 pub(crate) mod wait;
 

@@ -5,7 +5,7 @@
 //! it is dropped. Must not: deliver mail (see postfix-main.cf).
 
 use std::fs::{self, Permissions};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +26,9 @@ const MASTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/rig/postf
 
 /// Where the snippet has the socket, in the queue folder.
 const SOCKET: &str = "encr-milter/milter.sock";
+
+/// Where it speaks TLS from the first byte on.
+const WITH_TLS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 26);
 
 /// Cyrus SASL, as Postfix uses it; the user is sendmail's.
 const SASL: &str =
@@ -60,8 +63,6 @@ pub(crate) struct Postfix {
     master: Child,
     root: PathBuf,
     config: PathBuf,
-    /// Its queue folder.
-    pub(crate) queue: PathBuf,
     port: u16,
 }
 
@@ -109,8 +110,9 @@ impl Postfix {
             .stderr(output)
             .spawn()
             .map_err(|e| format!("{}: {e}", program.display()))?;
-        let mut postfix = Postfix { master, root, config, queue, port };
-        let addresses = [IpAddr::V4(SERVER_V4), IpAddr::V6(SERVER_V6)].map(|ip| SocketAddr::new(ip, port));
+        let mut postfix = Postfix { master, root, config, port };
+        let addresses = [SERVER_V4.into(), SERVER_V6.into(), WITH_TLS.into()];
+        let addresses: [SocketAddr; 3] = addresses.map(|ip: IpAddr| SocketAddr::new(ip, port));
         let listening = wait::until("Postfix to listen", || {
             let gone = postfix.master.try_wait().ok().flatten();
             gone.map(Err).or_else(|| addresses.iter().all(|at| listening::tcp(*at)).then_some(Ok(())))
@@ -129,6 +131,11 @@ impl Postfix {
             IpAddr::V6(_) => IpAddr::V6(SERVER_V6),
         };
         Client::connect(source, SocketAddr::new(server, self.port))
+    }
+
+    /// A client of its port for TLS from the first byte on; the greeting comes after the handshake.
+    pub(crate) fn connect_for_tls(&self, source: IpAddr) -> Result<Client> {
+        Client::connect(source, SocketAddr::new(WITH_TLS.into(), self.port))
     }
 
     /// Runs one of its commands to the end, with this on its standard input.

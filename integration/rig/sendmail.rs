@@ -9,6 +9,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde::Deserialize;
 
 use super::smtp::Client;
@@ -79,6 +81,12 @@ impl Sendmail {
                 Err(format!("sm-mta ended at once, {status}: {said}"))
             }
         }
+    }
+
+    /// Has it read its configuration anew, as an administrator does.
+    pub(crate) fn reload(&self) -> Result<()> {
+        let pid = i32::try_from(self.daemon.id()).map_err(|e| format!("a process id: {e}"))?;
+        kill(Pid::from_raw(pid), Signal::SIGHUP).map_err(|e| format!("SIGHUP to sm-mta: {e}"))
     }
 
     /// A client at this address of the rig's.

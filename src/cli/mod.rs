@@ -4,6 +4,7 @@ mod access;
 mod change;
 mod check;
 mod demote;
+mod doctor;
 mod evidence;
 mod explain;
 mod file;
@@ -20,12 +21,12 @@ mod simulate;
 mod status;
 
 use crate::policy::Day;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueHint};
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 /// sysexits(3): what scripts and systemd can tell apart.
-pub(crate) mod exit {
+pub mod exit {
     pub(crate) const OK: u8 = 0;
     /// None of sysexits': a question was answered, and the answer is no.
     pub(crate) const GATE: u8 = 1;
@@ -41,6 +42,24 @@ pub(crate) mod exit {
     pub(crate) const PROTOCOL: u8 = 76;
     pub(crate) const NO_PERMISSION: u8 = 77;
     pub(crate) const CONFIG: u8 = 78;
+
+    /// All of them, and what each says: `--help` and the manual tell them from here.
+    pub const ALL: [(u8, &str); 14] = [
+        (OK, "all is well"),
+        (GATE, "a gate is shut"),
+        (USAGE, "wrong arguments"),
+        (DATA, "bad input"),
+        (NO_INPUT, "no input"),
+        (UNAVAILABLE, "a socket is taken, or nobody answers"),
+        (SOFTWARE, "a fault of the program"),
+        (OS, "the system refused"),
+        (CANT_CREATE, "a file cannot be made"),
+        (IO, "output failed"),
+        (TEMP_FAIL, "try again"),
+        (PROTOCOL, "a server breaks the protocol"),
+        (NO_PERMISSION, "no permission"),
+        (CONFIG, "a file of the configuration is wrong"),
+    ];
 }
 
 const EXAMPLES: &str = "\
@@ -54,17 +73,17 @@ Begin:
   encr-milter report /var/log/mail.log*              who encrypts how, and who would break?
   encr-milter run -c /etc/encr-milter/encr-milter.toml
                                                      the daemon, for sendmail's INPUT_MAIL_FILTER
-  encr-milter status                                 how does it do?
+  encr-milter status                                 how does it do?";
 
-Exit codes are those of sysexits(3): 0 all is well, 1 a gate is shut, 64 wrong arguments, 65 bad input,
-66 no input, 69 a socket is taken or nobody answers, 70 a fault of the program, 71 the system refused, 73 a file
-cannot be made, 74 output failed, 75 try again, 76 a server breaks the protocol, 77 no permission, 78 a file of the
-configuration is wrong.";
+fn after_help() -> String {
+    let codes = exit::ALL.map(|(code, says)| format!("{code} {says}")).join(", ");
+    format!("{EXAMPLES}\n\nExit codes are those of sysexits(3): {codes}.")
+}
 
 /// Enforces minimum TLS strength per domain in front of sendmail, and lets a rule ripen from observe over
 /// soft-fail to enforce.
 #[derive(Debug, Parser)]
-#[command(name = "encr-milter", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "encr-milter", version, after_help = after_help(), max_term_width = 100)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -84,6 +103,22 @@ enum Command {
     Promote(promote::Arguments),
     Demote(demote::Arguments),
     Probe(Box<probe::Arguments>),
+    Doctor(doctor::Arguments),
+}
+
+/// The commands as they are parsed: what the manual and the completions of shells are made from.
+///
+/// A value that is a path completes to files, any other that is not one of a list to nothing.
+pub fn definitions() -> clap::Command {
+    fn with_hints(command: clap::Command) -> clap::Command {
+        let hinted = |arg: clap::Arg| match arg.get_value_hint() {
+            ValueHint::AnyPath => arg.value_hint(ValueHint::FilePath),
+            ValueHint::Unknown if arg.get_action().takes_values() => arg.value_hint(ValueHint::Other),
+            _ => arg,
+        };
+        command.mut_args(hinted).mut_subcommands(with_hints)
+    }
+    with_hints(Arguments::command())
 }
 
 /// Runs the command that the process was called with.
@@ -109,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Promote(arguments) => promote::run(&arguments),
         Command::Demote(arguments) => demote::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
     };
     match result {
         Ok(code) => ExitCode::from(code),

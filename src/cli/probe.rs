@@ -62,15 +62,21 @@ pub(super) struct Arguments {
     /// Who is asked for MX, in place of the system's resolver
     #[arg(long, value_name = "ADDRESS:PORT", requires = "mx")]
     resolver: Option<SocketAddr>,
+    #[command(flatten)]
+    family: FamilyFlags,
+    /// Tell it as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct FamilyFlags {
     /// Addresses of IPv4 only
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     ipv4: bool,
     /// Addresses of IPv6 only
     #[arg(short = '6', long)]
     ipv6: bool,
-    /// Tell it as one JSON object
-    #[arg(long)]
-    json: bool,
 }
 
 fn bits(text: &str) -> Result<u16, String> {
@@ -78,7 +84,7 @@ fn bits(text: &str) -> Result<u16, String> {
 }
 
 /// It goes to the server as it is: one word that ends no line.
-fn helo(text: &str) -> Result<String, String> {
+pub(super) fn helo(text: &str) -> Result<String, String> {
     let sound = (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if sound { Ok(text.to_owned()) } else { Err("a host's name, or an address in brackets".to_owned()) }
 }
@@ -142,7 +148,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
             return Ok(exit::USAGE);
         }
     };
-    let Some(policy) = policy(arguments)? else { return Ok(exit::CONFIG) };
+    let Ok(policy) = policy(arguments)? else { return Ok(exit::CONFIG) };
     if let Some(ca) = &arguments.ca
         && let Err(error) = std::fs::metadata(ca)
     {
@@ -164,7 +170,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         ca: arguments.ca.clone(),
         thorough: !arguments.quick,
     };
-    let family = match (arguments.ipv4, arguments.ipv6) {
+    let family = match (arguments.family.ipv4, arguments.family.ipv6) {
         (true, _) => Family::V4,
         (_, true) => Family::V6,
         _ => Family::Any,
@@ -200,21 +206,24 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     Ok(code)
 }
 
-/// The policy to ask, where one is wished; nothing where it is wrong, which has been told.
-fn policy(arguments: &Arguments) -> io::Result<Option<Option<Policy>>> {
+/// Why there is no policy has been told.
+struct Told;
+
+/// The policy to ask, where one is wished.
+fn policy(arguments: &Arguments) -> io::Result<Result<Option<Policy>, Told>> {
     let mut patterns = arguments.policy.clone();
     if let Some(config) = &arguments.config {
         let read = daemon_file::read(config);
         let Some(daemon) = read.daemon else {
             write!(io::stderr().lock(), "{}", read.diagnostics.render(&read.sources, super::colour()))?;
-            return Ok(None);
+            return Ok(Err(Told));
         };
         patterns = daemon.policy.patterns;
     }
     if patterns.is_empty() {
-        return Ok(Some(None));
+        return Ok(Ok(None));
     }
-    Ok(policies::load(&patterns, jiff::Timestamp::now())?.map(Some))
+    Ok(policies::load(&patterns, jiff::Timestamp::now())?.map(Some).ok_or(Told))
 }
 
 /// What to look at; what was found on the way there is noted.

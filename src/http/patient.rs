@@ -47,7 +47,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, buf) {
             Poll::Pending => self.wait(cx),
-            written => written,
+            written @ Poll::Ready(_) => written,
         }
     }
 
@@ -58,7 +58,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     ) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write_vectored(cx, bufs) {
             Poll::Pending => self.wait(cx),
-            written => written,
+            written @ Poll::Ready(_) => written,
         }
     }
 
@@ -69,7 +69,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match Pin::new(&mut self.stream).poll_flush(cx) {
             Poll::Pending => self.wait(cx),
-            flushed => {
+            flushed @ Poll::Ready(_) => {
                 // Asked for when all of an answer has been written.
                 self.end = None;
                 flushed
@@ -102,7 +102,7 @@ mod tests {
                     sleep(Duration::from_millis(5)).await;
                 }
             });
-            let error = patient.write_all(&[b'x'; 100_000]).await.unwrap_err();
+            let error = patient.write_all(&vec![b'x'; 100_000]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
             drop(patient);
             slow.await.unwrap();
@@ -113,23 +113,19 @@ mod tests {
     fn each_answer_has_the_whole_time() {
         block_on(async {
             let (ours, mut theirs) = tokio::io::duplex(64);
-            let within = Duration::from_millis(500);
-            let mut patient = Patient::new(ours, within);
-            let reader = tokio::spawn(async move {
-                let mut bytes = [0; 64];
-                // Two answers that take three quarters of the time each.
-                for _ in 0..2 {
-                    sleep(within * 3 / 4).await;
-                    for _ in 0..2 {
-                        theirs.read_exact(&mut bytes).await.unwrap();
-                    }
-                }
-            });
+            let mut patient = Patient::new(ours, Duration::from_hours(1));
             for _ in 0..2 {
-                patient.write_all(&[b'x'; 128]).await.unwrap();
+                // More than there is room for: it has to wait.
+                let half = patient.write(&[b'x'; 128]).await.unwrap();
+                let full = std::future::poll_fn(|context| {
+                    Poll::Ready(Pin::new(&mut patient).poll_write(context, &[b'x'; 128]).is_pending())
+                });
+                assert!(full.await && patient.end.is_some());
+                let mut taken = vec![0; half];
+                theirs.read_exact(&mut taken).await.unwrap();
                 patient.flush().await.unwrap();
+                assert!(patient.end.is_none(), "the next one begins anew");
             }
-            reader.await.unwrap();
         });
     }
 }

@@ -92,18 +92,21 @@ pub(super) struct Accepting {
 }
 
 impl Accepting {
+    /// The system would not accept a connection: there is a pause.
     pub(super) fn failed(&mut self) {
         Tally::add(&self.tally.accept_errors);
-        if !std::mem::replace(&mut self.fails, true) {
-            self.tally.accepting.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.fails = true;
+        self.tally.accepting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(super) fn accepted(&mut self) {
+    /// The pause is over. If it fails again, the next one begins at once.
+    pub(super) fn tries_again(&mut self) {
+        self.fails = false;
+        self.tally.accepting.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn accepted(&self) {
         Tally::add(&self.tally.accepted);
-        if std::mem::take(&mut self.fails) {
-            self.tally.accepting.fetch_add(1, Ordering::Relaxed);
-        }
     }
 }
 

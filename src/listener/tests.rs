@@ -81,3 +81,29 @@ async fn names_that_do_not_exist_are_told() {
     let error = Listener::bind(&address, &ownership).unwrap_err();
     assert_eq!(error.to_string(), "there is no group named `no-such-group-here` on this machine");
 }
+
+#[test]
+fn of_many_that_find_the_same_stale_file_one_gets_the_socket() {
+    const ROUNDS: usize = 20;
+    const AT_ONCE: usize = 8;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.sock");
+    for round in 0..ROUNDS {
+        let _ = std::fs::remove_file(&path);
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let start = std::sync::Barrier::new(AT_ONCE);
+        let bound: Vec<_> = std::thread::scope(|scope| {
+            let bind = || {
+                let _entered = runtime.enter();
+                start.wait();
+                Listener::bind(&Address::Unix(path.clone()), &Ownership::default())
+            };
+            let all: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(bind)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        assert_eq!(bound.iter().filter(|bound| bound.is_ok()).count(), 1, "round {round}: {bound:?}");
+        let others = bound.iter().filter_map(|bound| bound.as_ref().err());
+        others.for_each(|error| assert!(matches!(error, BindError::Taken), "{error:?}"));
+    }
+}

@@ -55,7 +55,6 @@ fn certificate(facts: &mut Facts<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use super::facts as facts_of;
     use super::*;
 
     fn told() -> Told<'static> {
@@ -77,6 +76,10 @@ mod tests {
         }
     }
 
+    fn of<'a>(told: &Told<'a>) -> Facts<'a> {
+        facts(told).expect("a session")
+    }
+
     fn verify<'a>(facts: &'a Facts<'_>) -> Option<&'a str> {
         facts.tls.verify.as_deref()
     }
@@ -84,19 +87,19 @@ mod tests {
     #[test]
     fn a_verified_certificate_of_postfix_is_known_by_its_common_name_alone() {
         let told = Told { cert_subject: Some(b"mx.partner.example"), cert_issuer: Some(b"Rig CA"), ..tls() };
-        let facts = facts_of(&told).unwrap();
+        let facts = of(&told);
         assert_eq!(verify(&facts), Some("OK"));
         assert_eq!(facts.tls.cn_subject.as_deref(), Some("mx.partner.example"));
         assert_eq!((facts.tls.cert_subject, facts.tls.cert_issuer), (None, None));
         // One without a common name is verified as well.
-        let facts = facts_of(&Told { cert_subject: Some(b""), ..tls() }).unwrap();
+        let facts = of(&Told { cert_subject: Some(b""), ..tls() });
         assert_eq!((verify(&facts), facts.tls.cn_subject.as_deref()), (Some("OK"), Some("")));
     }
 
     #[test]
     fn a_session_without_one_is_not_verified_and_its_names_are_not_known() {
         let told = tls();
-        let facts = facts_of(&told).unwrap();
+        let facts = of(&told);
         assert_eq!(verify(&facts), Some("UNVERIFIED"));
         assert!(!facts.tls.no_certificate(), "one may have come that Postfix did not trust");
         assert_eq!(facts.tls.cn_subject, None);
@@ -104,10 +107,10 @@ mod tests {
 
     #[test]
     fn in_the_clear_and_not_told_stay_what_they_are() {
-        let facts = facts_of(&told()).unwrap();
+        let facts = of(&told());
         assert_eq!((facts.tls.state, verify(&facts)), (TlsState::Plaintext, None));
         let nothing = Told { mta: Some(b"Postfix 3.7.11"), ..Told::default() };
-        let facts = facts_of(&nothing).unwrap();
+        let facts = of(&nothing);
         assert_eq!((facts.tls.state, verify(&facts)), (TlsState::NotTold, None));
     }
 
@@ -125,14 +128,14 @@ mod tests {
                 ..told()
             };
             for told in [Told { mta: None, ..told }, told] {
-                let facts = facts_of(&told).unwrap();
+                let facts = of(&told);
                 assert_eq!(facts.peer_name.as_deref(), Some(name));
                 assert_eq!(facts.confirmed_name(), None);
             }
         }
         // Unless that is its name.
         let named = Told { peer_name: Some(b"unknown"), ..told() };
-        assert_eq!(facts_of(&named).unwrap().confirmed_name(), Some("unknown"));
+        assert_eq!(of(&named).confirmed_name(), Some("unknown"));
     }
 
     #[test]
@@ -144,10 +147,10 @@ mod tests {
             queue_id: Some(b"9F7A2525"),
             ..told()
         };
-        assert_eq!(facts_of(&local), None);
+        assert_eq!(facts(&local), None);
         // Of another MTA that does not tell whether the name is confirmed, the session is judged.
         for mta in [None, Some(b"8.17.1.9".as_slice()), Some(b"Postfixed 1"), Some(b"")] {
-            assert!(facts_of(&Told { mta, ..local }).is_some());
+            assert!(facts(&Told { mta, ..local }).is_some());
         }
     }
 
@@ -161,9 +164,9 @@ mod tests {
             cert_issuer: Some(b""),
             ..tls()
         };
-        assert_eq!(facts_of(&told), Some(Facts::inbound(&told)));
+        assert_eq!(facts(&told), Some(Facts::inbound(&told)));
         // And so are an unknown MTA's, which told less.
         let told = Told { mta: None, cert_subject: Some(b"/CN=mx.partner.example"), ..tls() };
-        assert_eq!(facts_of(&told), Some(Facts::inbound(&told)));
+        assert_eq!(facts(&told), Some(Facts::inbound(&told)));
     }
 }

@@ -53,6 +53,28 @@ pub struct Loaded {
     pub sources: Sources,
     /// How many of them are policy files.
     pub policy_files: usize,
+    /// Whether something could not be read that may be readable as it is a moment later ([`is_passing`]).
+    pub passing: bool,
+}
+
+/// Whether an error says something of the machine at this moment, and nothing of the file: out of descriptors or memory,
+/// a disk or a server that does not answer.
+pub fn is_passing(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(
+            Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM
+                | Errno::EIO
+                | Errno::ESTALE
+                | Errno::ETIMEDOUT
+                | Errno::EAGAIN
+                | Errno::ENODEV
+        )
+    )
 }
 
 /// Files on the disk.
@@ -133,6 +155,7 @@ pub fn load(request: &Request, store: &mut dyn Store, today: Day) -> Loaded {
         diagnostics: Diagnostics::default(),
         sources: Sources::default(),
         complete: true,
+        passing: false,
     };
 
     let mut texts: Vec<(FileId, PathBuf, Arc<str>)> = Vec::new();
@@ -186,7 +209,8 @@ pub fn load(request: &Request, store: &mut dyn Store, today: Day) -> Loaded {
     let policy = compile::compile(&documents, &lists, today, loader.complete, &mut loader.diagnostics);
     let policy = (!loader.diagnostics.has_errors()).then_some(policy);
     let policy_files = texts.len();
-    Loaded { policy, diagnostics: loader.diagnostics, sources: loader.sources, policy_files }
+    let passing = loader.passing;
+    Loaded { policy, diagnostics: loader.diagnostics, sources: loader.sources, policy_files, passing }
 }
 
 struct Loader<'l> {
@@ -197,9 +221,14 @@ struct Loader<'l> {
     sources: Sources,
     /// Whether every policy file could be read and parsed: only then is something that is missing a fault.
     complete: bool,
+    passing: bool,
 }
 
 impl Loader<'_> {
+    fn note(&mut self, error: &ReadError) {
+        self.passing |= matches!(error, ReadError::Io(error) if is_passing(error));
+    }
+
     fn expand(&mut self, patterns: &[PathBuf]) -> Vec<PathBuf> {
         let mut paths: Vec<PathBuf> = Vec::new();
         for pattern in patterns {
@@ -214,6 +243,7 @@ impl Loader<'_> {
                 }
                 Err(error) => {
                     self.complete = false;
+                    self.note(&error);
                     let message = format!("cannot read {}: {error}", pattern.display());
                     self.diagnostics.push(Diagnostic::error("unreadable-file", message).in_file(pattern));
                 }
@@ -240,6 +270,7 @@ impl Loader<'_> {
                 return None;
             }
             Err(error) => {
+                self.note(&error);
                 let message = format!("cannot read {}: {error}", path.display());
                 self.diagnostics.push(place(Diagnostic::error("unreadable-file", message)));
                 return None;

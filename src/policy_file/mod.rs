@@ -7,5 +7,7 @@ pub mod load;
 mod schema;
 pub mod walk;
 
+pub use schema::TABLES;
+
 #[cfg(test)]
 mod tests;

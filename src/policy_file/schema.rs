@@ -56,6 +56,18 @@ const RULE: &[&str] = &[
     "skip",
 ];
 
+/// Every table of a policy file with its fields; a rule's modes are one table.
+pub const TABLES: &[(&str, &[&str])] = &[
+    ("", TOP),
+    ("exempt", EXEMPT),
+    ("reply", REPLY),
+    ("gate", GATE),
+    ("requirement", REQUIREMENT),
+    ("rule", RULE),
+    ("rule.exempt", EXEMPTION),
+    ("rule.MODE", MODE),
+];
+
 type Text<'t> = Located<Cow<'t, str>>;
 type Value<'s> = Spanned<DeValue<'s>>;
 

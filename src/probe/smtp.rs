@@ -213,9 +213,8 @@ impl Conversation {
         self.begin();
         let _ = match &mut self.way {
             Way::Plain(stream) => stream.write_all(b"QUIT\r\n"),
-            Way::Tls(stream) => stream.write_all(b"QUIT\r\n").and_then(|()| {
+            Way::Tls(stream) => stream.write_all(b"QUIT\r\n").map(|()| {
                 let _ = stream.shutdown();
-                Ok(())
             }),
             Way::Gone => Ok(()),
         };

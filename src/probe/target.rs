@@ -4,7 +4,7 @@
 //! section 5.1 has it: by preference, the domain itself where it has none, nobody where it says so (RFC 7505).
 
 use super::fault::Fault;
-use crate::policy::domain::Normalised;
+use crate::policy::domain;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
@@ -77,8 +77,9 @@ impl FromStr for Target {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(Self { host: address.to_string(), port });
         }
-        let host = Normalised::of(host).ok_or_else(bad_host)?;
-        Ok(Self { host: host.as_str().to_owned(), port })
+        // A name that a policy could not have as a key is none that a host has.
+        let host = domain::key(host).map_err(|_| bad_host())?;
+        Ok(Self { host: host.into_owned(), port })
     }
 }
 
@@ -184,7 +185,8 @@ async fn ask(domain: &str, resolver: Option<SocketAddr>) -> Result<Hosts, String
             Ok(TokioResolver::builder_with_config(config, TokioRuntimeProvider::default()))
         }
     };
-    let resolver = builder.and_then(|builder| builder.build()).map_err(|error| error.to_string())?;
+    let resolver =
+        builder.and_then(hickory_resolver::ResolverBuilder::build).map_err(|error| error.to_string())?;
     // The dot at its end: no search list of this machine is put behind it.
     let lookup = match resolver.mx_lookup(format!("{domain}.")).await {
         Ok(lookup) => lookup,

@@ -46,13 +46,41 @@ fn path(state: &Path) -> PathBuf {
     state.join(NAME)
 }
 
-/// Keeps it.
-pub(super) fn save(state: &Path, kept: &Kept) {
-    if let Err(error) = write(state, kept) {
-        tracing::warn!(
-            state = %state.display(), %error,
-            "cannot keep the last good policy in the state folder: a start with a broken policy would fail"
-        );
+/// Keeps it. Gives it back where that could not be done.
+pub(super) fn save(state: &Path, kept: Kept) -> Option<Kept> {
+    let error = write(state, &kept).err()?;
+    tracing::warn!(
+        state = %state.display(), %error,
+        "cannot keep the last good policy in the state folder: a start with a broken policy would fail"
+    );
+    Some(kept)
+}
+
+/// Tries again to keep what could not be; says so once it is.
+pub(super) fn save_again(state: &Path, kept: Kept) -> Option<Kept> {
+    if write(state, &kept).is_err() {
+        return Some(kept);
+    }
+    tracing::info!(state = %state.display(), "the last good policy is kept again");
+    None
+}
+
+/// Whether there is one.
+pub(super) fn is_there(state: &Path) -> bool {
+    path(state).is_file()
+}
+
+/// Removes what a daemon that was killed while it wrote has left: many kills must not fill the disk.
+fn remove_halves(state: &Path, ours: &Path) {
+    let Ok(entries) = std::fs::read_dir(state) else { return };
+    let half = format!(".{NAME}.");
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let is_half =
+            path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(half.as_bytes()));
+        if is_half && path != ours {
+            // One that cannot be removed costs its room.
+            let _ = std::fs::remove_file(path);
+        }
     }
 }
 
@@ -60,6 +88,7 @@ fn write(state: &Path, kept: &Kept) -> io::Result<()> {
     std::fs::create_dir_all(state)?;
     let place = path(state);
     let beside = state.join(format!(".{NAME}.{}", std::process::id()));
+    remove_halves(state, &beside);
     let write = || -> io::Result<()> {
         let mut file = io::BufWriter::new(std::fs::File::create(&beside)?);
         serde_json::to_writer(&mut file, kept)?;

@@ -10,7 +10,7 @@ impl Tally {
     /// What a reader of anything that rests on this replay should know; nothing where all is well.
     pub fn notes(&self) -> Vec<String> {
         let log = &self.mail_log;
-        let of_no_program = self.lines.saturating_sub(self.decisions + self.other_objects);
+        let of_no_program = self.lines.saturating_sub(self.decisions + self.other_objects + log.of_postfix);
         let nothing_known = log.entries == 0 && self.decisions == 0 && of_no_program > 0;
         let mut notes = Vec::new();
         let mut note = |count: u64, [one, many]: [&str; 2], note: &str| {
@@ -23,6 +23,12 @@ impl Tally {
             LINES,
             "none of sendmail's, and no decision record; is this the log? sendmail writes to syslog's facility mail, \
              and decisions are read from the file of `[log] decisions`, or from a log of `format = \"json\"`",
+        );
+        note(
+            if self.decisions == 0 { log.of_postfix } else { 0 },
+            LINES,
+            "Postfix's, whose log is not read here; what its sessions were is in the file of `[log] decisions`, from \
+             the day on which the milter was attached (the guide: With Postfix)",
         );
         note(
             if log.entries == 0 && self.decisions == 0 { self.other_objects } else { 0 },
@@ -120,6 +126,16 @@ mod tests {
         let objects = Tally { lines: 2, other_objects: 2, ..Tally::default() };
         assert!(objects.notes()[0].starts_with("2 JSON objects: none a decision record"));
         assert!(objects.notes()[0].contains("journalctl -o short-iso"));
+        tally.mail_log.of_postfix = 3;
+        assert_eq!(tally.notes().len(), 1);
+        assert!(tally.notes()[0].starts_with("3 lines: Postfix's"));
+        // Beside our own records there is nothing to be missed.
+        assert_eq!(Tally { decisions: 1, ..tally.clone() }.notes(), Vec::<String>::new());
+        // Nothing else is there: no guess is made about that.
+        let mut alone = Tally { lines: 3, ..Tally::default() };
+        alone.mail_log.of_postfix = 3;
+        assert!(alone.notes().len() == 1 && alone.notes()[0].contains("[log] decisions"));
+        tally.mail_log.of_postfix = 0;
         tally.mail_log.inbound.unknown = 1;
         assert!(tally.notes()[0].starts_with("1 message: came by TLS of unknown strength"));
         assert!(tally.notes()[0].contains("LogLevel"));

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 /// The protocol's own time-outs, of a filter that says none.
 const TIMEOUTS: [(char, Duration); 4] = [
-    ('C', Duration::from_secs(5 * 60)),
+    ('C', Duration::from_mins(5)),
     ('S', Duration::from_secs(10)),
     ('R', Duration::from_secs(10)),
-    ('E', Duration::from_secs(5 * 60)),
+    ('E', Duration::from_mins(5)),
 ];
 
 /// What the file says.
@@ -80,7 +80,7 @@ impl Filter {
     pub fn timeout(&self, which: char) -> Option<Duration> {
         let told = self.timeouts.as_deref().unwrap_or_default().split([';', ',']).find_map(|part| {
             let (letter, value) = part.trim().split_once(':')?;
-            (letter.trim().chars().next() == Some(which)).then(|| interval(value.trim()))?
+            letter.trim().starts_with(which).then(|| interval(value.trim()))?
         });
         told.or_else(|| TIMEOUTS.iter().find(|(letter, _)| *letter == which).map(|(_, default)| *default))
     }
@@ -333,7 +333,7 @@ fn filter(rest: &str, line: usize) -> Filter {
         let value = value.trim();
         match field.trim().chars().next() {
             Some('S') => found.socket = Some(value.to_owned()),
-            Some('F') => found.flags = value.to_owned(),
+            Some('F') => value.clone_into(&mut found.flags),
             Some('T') => found.timeouts = Some(value.to_owned()),
             _ => found.fault = Some(format!("`{}` is no equate of a mail filter", field.trim())),
         }
@@ -368,8 +368,8 @@ fn port(value: &str) -> DaemonPort {
         let value = value.trim();
         // As sendmail does: the first letter says which it is.
         match field.trim().chars().next().map(|c| c.to_ascii_uppercase()) {
-            Some('N') => found.name = value.to_owned(),
-            Some('F') => found.family = value.to_owned(),
+            Some('N') => value.clone_into(&mut found.name),
+            Some('F') => value.clone_into(&mut found.family),
             Some('A') => found.address = Some(value.to_owned()),
             Some('P') => found.port = Some(value.to_owned()),
             Some('M') => found.modifiers = value.chars().filter(|c| !c.is_whitespace()).collect(),

@@ -127,6 +127,7 @@ impl Joiner {
         self.tally.lines += 1;
         let Some(line) = header::line(line) else { return };
         if is_of_others(line.tag) {
+            self.tally.of_postfix += u64::from(line.tag.starts_with(POSTFIX));
             return;
         }
         match entry::queue_id(line.content) {
@@ -371,9 +372,12 @@ impl Joiner {
     }
 }
 
+/// How the names of Postfix's programs begin: `postfix/smtpd`, `postfix-in/cleanup`.
+const POSTFIX: &[u8] = b"postfix";
+
 /// Programs whose entries are none of sendmail's, whatever they say.
 fn is_of_others(tag: &[u8]) -> bool {
-    let others: [&[u8]; 4] = [b"postfix", b"encr-milter", b"exim", b"dovecot"];
+    let others: [&[u8]; 4] = [POSTFIX, b"encr-milter", b"exim", b"dovecot"];
     others.iter().any(|other| tag.starts_with(other))
 }
 

@@ -1,6 +1,6 @@
 //! How it goes: put together from those who know, for the control socket and for `systemctl status`.
 //!
-//! Promises: reading waits for nobody who answers mail. Must not: keep anything beyond what is counted elsewhere,.
+//! Promises: reading waits for nobody who answers mail. Must not: keep anything beyond what is counted elsewhere.
 
 use crate::control::{Connections, Counted, Decided, Listening, Loads, Lost, PolicyStatus, State, Status};
 use crate::evidence::writer::Evidence;

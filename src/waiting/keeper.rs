@@ -139,14 +139,12 @@ impl Keeper {
 fn keep(file: &mut File, received: &Receiver<Told>, shared: &Shared) {
     let mut new: BTreeMap<Attempt, i64> = BTreeMap::new();
     let mut stop = false;
+    // The file is gone, and what it had is not in a new one yet.
+    let mut gone = false;
     while !stop {
-        // Where something is left that could not be written, it is tried again though nothing new comes.
-        let first = if new.is_empty() {
-            received.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            received.recv_timeout(AGAIN)
-        };
-        match first {
+        // Where something is left that could not be written it is tried again, though nothing new comes; and the file
+        // may be gone meanwhile.
+        match received.recv_timeout(AGAIN) {
             Ok(Told::New(attempt, first)) => {
                 new.insert(attempt, first);
                 std::thread::sleep(GATHER);
@@ -160,7 +158,8 @@ fn keep(file: &mut File, received: &Receiver<Told>, shared: &Shared) {
                 Told::Stop => stop = true,
             }
         }
-        if new.is_empty() {
+        gone |= file.is_gone();
+        if new.is_empty() && !gone {
             continue;
         }
         let known = || shared.table.lock().unwrap_or_else(PoisonError::into_inner).known();
@@ -174,6 +173,7 @@ fn keep(file: &mut File, received: &Receiver<Told>, shared: &Shared) {
         let kept = match written {
             Ok(()) => {
                 new.clear();
+                gone = false;
                 true
             }
             Err(error) => {
@@ -221,6 +221,12 @@ struct File {
 }
 
 impl File {
+    /// Whether the file that was written to lies there no more.
+    fn is_gone(&self) -> bool {
+        let now = identity(&self.path);
+        self.open.as_ref().is_some_and(|(_, opened)| now.is_none() || now != *opened)
+    }
+
     /// Reads what was kept. Whether that could not be, so that it is not known who has waited.
     fn restore(&mut self, table: &mut Table, now: jiff::Timestamp) -> bool {
         match self.path.try_exists() {
@@ -267,8 +273,7 @@ impl File {
 
     fn connection(&mut self) -> rusqlite::Result<&mut Connection> {
         // A file that is gone, or has another in its place, is written to no more.
-        let now = identity(&self.path);
-        if self.open.as_ref().is_some_and(|(_, opened)| now.is_none() || now != *opened) {
+        if self.is_gone() {
             self.open = None;
         }
         match &mut self.open {

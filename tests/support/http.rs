@@ -54,7 +54,7 @@ impl Client {
     }
 
     fn more(&mut self) -> bool {
-        let mut bytes = [0; 65536];
+        let mut bytes = [0; 8192];
         match self.stream.read(&mut bytes) {
             Ok(length) => {
                 self.unread.extend_from_slice(&bytes[..length]);

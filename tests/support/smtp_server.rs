@@ -36,8 +36,7 @@ impl Identity {
         let name = name.build();
         let mut serial = BigNum::new().unwrap();
         serial.rand(100, MsbOption::MAYBE_ZERO, false).unwrap();
-        let now =
-            std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() as i64;
+        let now = jiff::Timestamp::now().as_second();
         let mut builder = X509::builder().unwrap();
         builder.set_version(2).unwrap();
         builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();

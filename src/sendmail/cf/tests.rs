@@ -96,7 +96,7 @@ fn nothing_in_a_file_stops_the_reading() {
     {
         let _ = Cf::parse(text).ports();
     }
-    assert_eq!(interval("1h30m"), Some(Duration::from_secs(5400)));
+    assert_eq!(interval("1h30m"), Some(Duration::from_mins(90)));
     assert_eq!(
         (interval("10"), interval("x"), interval("99999999999999999999w")),
         (Some(Duration::from_secs(10)), None, None)

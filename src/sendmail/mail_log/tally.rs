@@ -7,6 +7,8 @@ use super::facts::Known;
 pub struct Tally {
     /// Lines, of whatever program.
     pub lines: u64,
+    /// Lines of Postfix, which are not read.
+    pub of_postfix: u64,
     /// Entries of sendmail that tell of TLS, senders, recipients or refusals.
     pub entries: u64,
     /// Entries that ought to tell of these and could not be read: cut, or of another version.

@@ -38,6 +38,15 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+/// The values of `version`.
+pub const VERSIONS: [&str; 8] =
+    ["none", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3", "other", "unknown"];
+/// The values of `bits`.
+pub const BITS: [&str; 8] = ["0", "56", "112", "128", "168", "256", "other", "unknown"];
+/// The values of `fact`.
+pub const FACT_NAMES: [&str; 7] =
+    ["client_addr", "cipher_bits", "tls_version", "verify", "certificate", "peer_name", "other"];
+
 macro_rules! metrics {
     ($($constant:ident $kind:ident $name:literal [$($label:literal),*] $help:literal;)*) => {
         $(pub(super) const $constant: Metric =

@@ -2,6 +2,7 @@
 //!
 //! Promises: the labels are fixed sets, whatever an MTA or a peer comes up with.
 
+use super::reference::{BITS, FACT_NAMES, VERSIONS};
 use crate::policy::decide::{Decision, Verdict};
 use crate::policy::facts::{Direction, TlsState};
 use crate::policy::negotiated::Negotiated;
@@ -9,8 +10,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Both directions, as they are counted.
 pub(super) const DIRECTIONS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
-const VERSIONS: [&str; 8] = ["none", "SSLv3", "TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3", "other", "unknown"];
-const BITS: [&str; 8] = ["0", "56", "112", "128", "168", "256", "other", "unknown"];
 /// What the decision says was not told, and what it is called here; what none of them is found in is `other`.
 const FACTS: [(&str, &str); 7] = [
     ("{client_addr}", "client_addr"),
@@ -21,10 +20,6 @@ const FACTS: [(&str, &str); 7] = [
     ("{cert_", "certificate"),
     ("the name of the other side", "peer_name"),
 ];
-/// The names of [`FACTS`], once each.
-const FACT_NAMES: [&str; 7] =
-    ["client_addr", "cipher_bits", "tls_version", "verify", "certificate", "peer_name", "other"];
-
 pub(super) fn index_of(direction: Direction) -> usize {
     usize::from(direction == Direction::Outbound)
 }

@@ -197,18 +197,13 @@ impl Tallies {
             tell_all(direction, None, None, outcomes);
         }
         let table = self.table.load_full();
-        let mut rules: Vec<_> = table
-            .rules
-            .iter()
-            .filter(|(_, tally)| tally.has_counted())
-            .map(|(name, tally)| (name, tally))
-            .collect();
+        let mut rules: Vec<_> = table.rules.iter().filter(|(_, tally)| tally.has_counted()).collect();
         let removed = Arc::from(REMOVED);
         // A rule that has this very name has its own numbers; two series must not have one name.
         if self.removed.has_counted() && !table.rules.contains_key(REMOVED) {
             rules.push((&removed, &self.removed));
         }
-        rules.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        rules.sort_unstable_by_key(|(name, _)| Arc::clone(name));
         for (name, tally) in rules {
             for (side, outcomes) in Side::ALL.into_iter().zip(&tally.0) {
                 if let Some(outcomes) = outcomes.get() {

@@ -69,17 +69,18 @@ impl Lines {
         entry.line(format, out);
     }
 
-    /// Writes so many lines; tells how many were lost.
-    pub(super) fn write(&mut self, batch: &[u8], lines: u64) -> u64 {
-        let Err(written) = self.write_all(batch) else { return 0 };
-        // Where nothing was written, what was torn before still is.
-        if written > 0 {
-            self.torn = batch.get(written - 1) != Some(&b'\n');
+    /// Writes these lines; or tells how many bytes of them were written.
+    pub(super) fn write(&mut self, batch: &[u8]) -> Result<(), usize> {
+        let outcome = self.write_all(batch);
+        if let Err(written) = outcome {
+            // Where nothing was written, what was torn before still is.
+            if written > 0 {
+                self.torn = batch.get(written - 1) != Some(&b'\n');
+            }
+            // Perhaps the file is on a disk that has been unmounted: open it anew next time.
+            self.file = None;
         }
-        // Perhaps the file is on a disk that has been unmounted: open it anew next time.
-        self.file = None;
-        // Lines that got through whole are not lost.
-        lines.saturating_sub(batch.iter().take(written).filter(|b| **b == b'\n').count() as u64)
+        outcome
     }
 
     /// Writes all; or tells how much was written.

@@ -144,32 +144,49 @@ impl Output {
         if state.stale.load(Ordering::Relaxed) {
             self.reopen(state);
         }
-        let notes = self.loss_note.as_mut().map(|note| note(closing)).unwrap_or_default();
-        let notes: Vec<Entry> = self.notes.drain(..).chain(notes).collect();
-        // Nobody waits for these, and they are not among those that are.
-        state.waiting.fetch_add(notes.len() as u64, Ordering::Relaxed);
-        batch.splice(0..0, notes);
+        let mut notes = std::mem::take(&mut self.notes);
+        // What a note counts is in no later one: until it is written there is no further one.
+        if notes.is_empty() || closing {
+            notes.extend(self.loss_note.as_mut().map(|note| note(closing)).unwrap_or_default());
+        }
+        if let Place::Receiver(_) = self.place {
+            // They are held as all else is.
+            state.waiting.fetch_add(notes.len() as u64, Ordering::Relaxed);
+            batch.splice(0..0, notes.drain(..));
+        }
         let mut rest = batch.as_slice();
-        while !rest.is_empty() {
+        while !rest.is_empty() || !notes.is_empty() {
             if let Place::Receiver(_) = self.place {
                 rest = self.send_all(rest, state);
             } else {
-                self.write_lines(rest, state);
+                self.write_lines(std::mem::take(&mut notes), rest, state);
                 rest = &[];
             }
         }
         batch.clear();
     }
 
-    fn write_lines(&mut self, entries: &[Entry], state: &State) {
+    /// Writes notes and entries as lines. Notes that could not be written are kept.
+    fn write_lines(&mut self, notes: Vec<Entry>, entries: &[Entry], state: &State) {
         let count = entries.len() as u64;
         if let Place::Lines(lines) = &mut self.place {
             self.buffer.clear();
+            for note in &notes {
+                lines.render(note, self.format, &mut self.buffer);
+            }
+            let of_notes = self.buffer.len();
             for entry in entries {
                 lines.render(entry, self.format, &mut self.buffer);
             }
-            let lost = lines.write(&self.buffer, count);
-            state.not_written.fetch_add(lost, Ordering::Relaxed);
+            if let Err(written) = lines.write(&self.buffer) {
+                // Lines that got through whole are not lost.
+                let through =
+                    self.buffer.iter().take(written).skip(of_notes).filter(|b| **b == b'\n').count();
+                state.not_written.fetch_add(count.saturating_sub(through as u64), Ordering::Relaxed);
+                if written < of_notes {
+                    self.notes = notes;
+                }
+            }
         }
         state.waiting.fetch_sub(count, Ordering::Relaxed);
     }

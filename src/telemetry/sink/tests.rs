@@ -129,3 +129,31 @@ fn long_entries_do_not_make_the_queue_grow_without_an_end() {
     let sink = writer.sink().clone();
     assert_eq!(writer.close() + sink.lost().0, 20);
 }
+
+#[test]
+fn a_note_that_could_not_be_written_is_not_lost() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gone/log");
+    let (writer, _) = Sink::start(Target::File(path.clone()), Format::Json, "test", |sink| {
+        let (sink, mut said) = (sink.clone(), 0);
+        Some(Box::new(move |_| {
+            let (_, lost) = sink.lost();
+            let note = line(&format!("lost {}\n", lost - said));
+            (lost != std::mem::replace(&mut said, lost)).then_some(note).into_iter().collect()
+        }))
+    })
+    .unwrap();
+    let sink = writer.sink().clone();
+    // The second finds the note of the first to be written, and neither can be.
+    for lost in 1..=3 {
+        sink.take(line("line\n"));
+        while sink.lost() != (0, lost) {
+            std::thread::yield_now();
+        }
+    }
+    std::fs::create_dir(folder.path().join("gone")).unwrap();
+    writer.close();
+    let text = std::fs::read_to_string(&path).unwrap();
+    let said = text.lines().filter_map(|line| line.strip_prefix("lost ")?.parse::<u64>().ok());
+    assert_eq!(said.sum::<u64>(), 3, "{text}");
+}

@@ -119,36 +119,26 @@ fn a_table_that_somebody_looks_at_is_kept_until_he_is_done() {
 
 #[test]
 fn counting_beside_reloads_loses_nothing() {
-    const EACH: u64 = 50_000;
+    const EACH: u64 = 20_000;
     let tallies = Tallies::default();
-    let policies = [policy(&["a", "b"]), policy(&["b", "c"]), policy(&["d"])];
+    // By turns, so that no rule is ever gone for more than one reload.
+    let policies = [policy(&["a", "b"]), policy(&["b", "c"])];
     tallies.expect(&policies[0]);
+    tallies.expect(&policies[1]);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..3)
-            .map(|n| {
-                let (tallies, policies) = (&tallies, &policies);
-                scope.spawn(move || {
-                    for _ in 0..EACH {
-                        count(tallies, &policies[n], 0);
-                    }
-                })
+        let workers: Vec<_> = [(0, 0), (0, 1), (1, 1)]
+            .into_iter()
+            .map(|(of, rule)| {
+                let (tallies, policy) = (&tallies, &policies[of]);
+                scope.spawn(move || (0..EACH).for_each(|_| count(tallies, policy, rule)))
             })
             .collect();
-        // Until all are done, and at least so often.
         let mut turn = 0;
         while turn < 20 || workers.iter().any(|worker| !worker.is_finished()) {
-            tallies.expect(&policies[turn % 3]);
+            tallies.expect(&policies[turn % 2]);
             turn += 1;
+            std::thread::yield_now();
         }
     });
-    // Numbers of rules that were dropped are gone with them; what is there was counted while they were.
-    let before: u64 = by_rule(&tallies).values().sum();
-    assert!(before <= 3 * EACH);
-    tallies.expect(&policies[0]);
-    tallies.expect(&policies[0]);
-    let start: u64 = by_rule(&tallies).get("a").copied().unwrap_or(0);
-    for _ in 0..EACH {
-        count(&tallies, &policies[0], 0);
-    }
-    assert_eq!(by_rule(&tallies)["a"], start + EACH);
+    assert_eq!(by_rule(&tallies), of(&[("a", EACH), ("b", EACH), ("c", EACH)]));
 }

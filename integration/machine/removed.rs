@@ -1,0 +1,48 @@
+//! Removed, purged, and installed again: what stays, what goes, and mail all the while.
+
+use super::attached::{attach, decision};
+use super::ensure;
+use super::host::Machine;
+use super::installed::install;
+use super::load::one_message;
+use crate::rig::{Result, Rig};
+
+pub(crate) fn removed(_: &Rig) -> Result<()> {
+    let machine = Machine::boot("machine-removed")?;
+    install(&machine)?;
+    attach(&machine)?;
+    one_message(&machine, 2, "before@partner.example")?;
+    decision(&machine, "before@partner.example")?;
+
+    let said = machine.must("apt-get remove --yes encr-milter")?;
+    ensure(said.contains("/etc/mail/sendmail.cf still names its sockets"), || said.clone())?;
+    machine.must("test -e /etc/encr-milter/policy.toml && test -e /var/log/encr-milter/decisions.jsonl")?;
+    machine.must("test ! -e /usr/bin/encr-milter && ! pgrep encr-milter")?;
+    one_message(&machine, 2, "removed@partner.example")?;
+
+    // Installed again it is as it was.
+    machine.must("echo '# ours' >>/etc/encr-milter/policy.toml")?;
+    install(&machine)?;
+    machine.must("grep -q '^# ours' /etc/encr-milter/policy.toml")?;
+    one_message(&machine, 2, "again@partner.example")?;
+    decision(&machine, "again@partner.example")?;
+
+    let said = machine.must("apt-get purge --yes encr-milter")?;
+    ensure(
+        said.contains("deleting /var/lib/encr-milter") && said.contains("deleting /var/log/encr-milter"),
+        || said.clone(),
+    )?;
+    let left = machine
+        .line("find / -xdev -path /proc -prune -o -name '*encr-milter*' -not -path '/root/*' -print")?;
+    ensure(left.is_empty(), || format!("left: {left}"))?;
+    // But for its number, which must not become somebody else's; nobody can log in by it.
+    machine.must("getent passwd encr-milter | grep -q nologin")?;
+    one_message(&machine, 2, "purged@partner.example")?;
+    machine.must("systemctl restart sendmail")?;
+    machine.until("sendmail to listen", "grep -q ':0019 .* 0A ' /proc/net/tcp")?;
+    one_message(&machine, 2, "purged-restarted@partner.example")?;
+
+    install(&machine)?;
+    one_message(&machine, 2, "anew@partner.example")?;
+    decision(&machine, "anew@partner.example").map(drop)
+}
