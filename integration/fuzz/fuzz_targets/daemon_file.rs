@@ -19,7 +19,7 @@ static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
 fn load(bytes: &[u8]) -> Option<DaemonFile> {
     let path = FOLDER.path().join("encr-milter.toml");
     fs::write(&path, bytes).expect("the file can be written");
-    let Read { daemon, diagnostics, sources } = memory::bounded(bytes.len(), 2_000, || read(&path));
+    let Read { daemon, diagnostics, sources, .. } = memory::bounded(bytes.len(), 2_000, || read(&path));
     check::diagnostics(&diagnostics, &sources);
     assert_eq!(daemon.is_none(), diagnostics.has_errors());
     daemon
@@ -41,7 +41,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     assert!(daemon.max_connections() >= daemon.milter.max_connections);
     assert!(daemon.policy.max_size > 0);
-    let decisions = daemon.decisions.iter();
+    let decisions = daemon.log.decisions.iter();
     assert!(
         daemon.policy.patterns.iter().chain(decisions).chain([&daemon.state]).all(|path| path.is_absolute())
     );

@@ -1,7 +1,7 @@
 //! HTTP as those speak it who watch and steer ([http] and the control socket): any bytes, whole and in pieces.
 //!
-//! The site sees the same requests however they are cut, each with a path of printable ASCII; what is answered is HTTP and has
-//! nothing of the client's in it; the connection ends, and takes no more memory than a head may have.
+//! The site sees the same requests however they are cut, up to where the connection ends, each with a path and nothing behind it;
+//! what is answered is HTTP; the connection ends, and takes no more memory than a head may have.
 #![no_main]
 
 use encr_milter::http::{Answer, Request, Site, StatusCode, serve};
@@ -19,8 +19,9 @@ const BODY: &str = "a body of ours\n";
 
 impl Site for Listening {
     async fn answer(&self, request: Request) -> Answer {
+        // Not more than hyper says of it: whoever shows a path has to escape it.
         assert!(
-            request.path.bytes().all(|b| (b'!'..=b'~').contains(&b)) && !request.path.contains('?'),
+            request.path.bytes().all(|b| b > b' ' && b != 0x7f) && !request.path.contains('?'),
             "{request:?}"
         );
         let heard = format!("{} {} {:?}", request.method, request.path, request.accept);
@@ -69,5 +70,7 @@ fuzz_target!(|bytes: &[u8]| {
         told.windows(9).filter(|window| window.starts_with(b"HTTP/1.") && window[8] == b' ').count();
     assert!(answers >= heard.len(), "{heard:?}: {}", String::from_utf8_lossy(&told));
     let sizes = &bytes[..bytes.len().min(4)];
-    assert_eq!(ask(wire::cut(bytes, sizes)).0, heard, "in pieces");
+    // Behind a body that nobody reads, and that is not all there, the connection ends.
+    let (pieces, _) = ask(wire::cut(bytes, sizes));
+    assert!(heard.starts_with(&pieces) || pieces.starts_with(&heard), "{heard:?}, in pieces {pieces:?}");
 });
