@@ -66,7 +66,7 @@ cp config/*.toml tests/data/*.toml "$target/seeds/toml"
 cp tests/data/*.access "$target/seeds/access"
 
 run() {
-    local corpus dictionary=() from=()
+    local corpus more=() from=()
     if [ -n "$kept" ]; then
         corpus=$target/corpus/$1
     else
@@ -78,11 +78,13 @@ run() {
         [ ! -d "$folder" ] || from+=("$folder")
     done < <(seeds "$1")
     case $1 in
-        policy | policy_edit | daemon_file) dictionary=(-dict="$fuzz/dictionaries/toml.dict") ;;
-        access_map) dictionary=(-dict="$fuzz/dictionaries/access.dict") ;;
-        mail_log | logs | record) dictionary=(-dict="$fuzz/dictionaries/log.dict") ;;
+        policy | policy_edit | daemon_file) more=(-dict="$fuzz/dictionaries/toml.dict") ;;
+        access_map) more=(-dict="$fuzz/dictionaries/access.dict") ;;
+        mail_log | logs | record) more=(-dict="$fuzz/dictionaries/log.dict") ;;
+        # A session of some length from the beginning: short ones never get far.
+        milter | socket_map) more=(-len_control=0) ;;
     esac
-    "$target/$triple/release/$1" "$corpus" "${from[@]}" "${dictionary[@]}" -seed="$beginning" \
+    "$target/$triple/release/$1" "$corpus" "${from[@]}" "${more[@]}" -seed="$beginning" \
         -max_total_time="$seconds" -max_len=6000 -timeout=20 -rss_limit_mb=2048 \
         -artifact_prefix="$target/artifacts/$1/" -print_final_stats=1 >"$target/logs/$1" 2>&1
 }

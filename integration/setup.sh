@@ -69,7 +69,9 @@ fi
 # unpack ROOT PACKAGE…: the mark is the last thing written, so that a run that was cut short is done again from the
 # start.
 unpack() {
-    local root=$1 fresh=$1.$$ package
+    local root=$1 package
+    # Not local: the trap looks for it from outside.
+    fresh=$1.$$
     shift
     [ ! -e "$root/.complete" ] || return 0
     echo "setup: unpacking $* into $root" >&2

@@ -48,7 +48,7 @@ where
             match netstring(&input) {
                 Ok(Some((content, length))) => {
                     timed(environment, Direction::Outbound, || {
-                        asking.answer(content, environment, &mut output)
+                        asking.answer(content, environment, &mut output);
                     });
                     input.advance(length);
                 }

@@ -191,7 +191,7 @@ impl Reloader {
         let lives = Arc::downgrade(&life);
         let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
             worker.run(&received);
-            // With the thread, also where it panics.
+            // Also where it panics: it goes with this closure.
             drop(life);
         })?;
         Ok(Self { triggers, reloads, thread, lives })

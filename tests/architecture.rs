@@ -37,7 +37,20 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("systemd", &[]),
     ("reload", &["daemon_file", "policy", "policy_file", "snapshot", "telemetry", "diagnostics", "systemd"]),
     ("control", &["http", "listener", "reload"]),
-    ("doctor", &["policy", "diagnostics", "policy_file", "sendmail", "listener", "probe", "daemon_file"]),
+    (
+        "doctor",
+        &[
+            "policy",
+            "diagnostics",
+            "policy_file",
+            "sendmail",
+            "listener",
+            "probe",
+            "daemon_file",
+            "control",
+            "http",
+        ],
+    ),
     (
         "service",
         &[

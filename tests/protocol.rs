@@ -70,6 +70,7 @@ fn the_negotiation_asks_for_mail_and_rcpt_and_our_macros_and_no_action() {
                         "{client_addr}",
                         "{client_name}",
                         "{client_resolve}",
+                        "v",
                         "{tls_version}",
                         "{cipher}",
                         "{cipher_bits}",

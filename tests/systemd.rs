@@ -33,7 +33,7 @@ fn passed(listener: &UnixListener) -> OwnedFd {
     listener.try_clone().unwrap().into()
 }
 
-fn started<'h>(home: &'h Home, sockets: Vec<OwnedFd>) -> Daemon<'h> {
+fn started(home: &Home, sockets: Vec<OwnedFd>) -> Daemon<'_> {
     let mut daemon = spawn_passing(home, sockets);
     daemon.wait_started();
     daemon
@@ -99,8 +99,8 @@ fn a_load_that_takes_long_holds_no_end_up() {
     let manager = Manager::new(&home);
     let mut daemon = manager.spawn(&home, &[]);
     manager.until("READY=1");
-    let names: String = (0..1_500_000).map(|n| format!("host{n}.example\n")).collect();
-    home.write("big.txt", &names);
+    let names: Vec<String> = (0..1_500_000).map(|n| format!("host{n}.example")).collect();
+    home.write("big.txt", &names.join("\n"));
     home.write(
         "policy.toml",
         "version = 1\n[[rule]]\nname = \"a\"\nclient-file = \"big.txt\"\nobserve = { min-bits = 128 }\n",

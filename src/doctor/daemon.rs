@@ -6,7 +6,6 @@ use super::finding::{Area, Findings};
 use super::machine::{Machine, Process, Who, group_name, shown, user_name};
 use crate::daemon_file::{self, DEFAULT_PATH, DaemonFile};
 use crate::diagnostics::{Diagnostics, Severity, Sources};
-use crate::listener::Address;
 use crate::policy::Policy;
 use crate::policy::rule::{Mode, Standing};
 use crate::policy_file::load::{Disk, load};
@@ -133,7 +132,7 @@ fn runs(
     control: &dyn Fn(&Path) -> Box<dyn Control>,
     findings: &mut Findings,
 ) {
-    let why = match control_socket(daemon).map(|path| control(&known.machine.path(&path)).status()) {
+    let why = match daemon.control.as_ref().map(|path| control(&known.machine.path(path)).status()) {
         Some(Ok(running)) => {
             let pid = running.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
             findings.ok(AREA, "daemon-running", format!("the daemon runs{pid}"));
@@ -202,14 +201,6 @@ fn is_ours(known: &Known<'_>, config: Option<&Path>) -> bool {
     let file = |path: &Path| known.machine.meta(path).map(|meta| (meta.dev(), meta.ino())).ok();
     config
         .is_none_or(|config| config == known.settings.config || file(config) == file(&known.settings.config))
-}
-
-/// Where the daemon is asked how it goes: beside its first unix socket.
-fn control_socket(daemon: &DaemonFile) -> Option<PathBuf> {
-    daemon.milter.listen.iter().find_map(|address| match address {
-        Address::Unix(path) => Some(path.with_file_name("control.sock")),
-        Address::Tcp { .. } => None,
-    })
 }
 
 fn in_force(known: &Known<'_>, running: &Running, findings: &mut Findings) {
