@@ -14,8 +14,10 @@ mod upgraded;
 
 use crate::rig::{Result, Rig};
 
+type Test = fn(&Rig) -> Result<()>;
+
 /// All trials, by name.
-pub(crate) const ALL: &[(&str, fn(&Rig) -> Result<()>)] = &[
+pub(crate) const ALL: &[(&str, Test)] = &[
     ("machine-package", package::clean),
     ("machine-installed", installed::installed),
     ("machine-attached", attached::attached),

@@ -216,7 +216,8 @@ const COMPLETED: &[(&str, &str)] = &[
 ];
 
 fn completes(shell: &str, begin: &str) {
-    let lines: String = COMPLETED.iter().map(|(typed, _)| format!("encr-milter {typed}\n")).collect();
+    let lines =
+        COMPLETED.iter().map(|(typed, _)| format!("encr-milter {typed}\n")).collect::<Vec<_>>().concat();
     let said = typed(shell, &format!("{begin}\n{lines}exit\n"));
     for (typed, arguments) in COMPLETED {
         assert!(said.contains(&format!("called with {arguments}")), "{typed:?} in {shell}:\n{said}");

@@ -20,7 +20,7 @@ use crate::rig::tool::run;
 use crate::rig::{Result, unpacked, wait};
 
 /// A command on the machine, dpkg with all its triggers among them. Nothing that works comes near it.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_mins(3);
 /// Where cgroups of our own are made, as far as there are such hierarchies here.
 const HIERARCHIES: &[&str] = &["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"];
 
@@ -112,11 +112,6 @@ impl Machine {
         let name = file.file_name().ok_or("a file has a name")?;
         let to = self.root.join("root").join(name);
         fs::copy(file, &to).map(drop).map_err(|e| format!("{} to {}: {e}", file.display(), to.display()))
-    }
-
-    /// A file on it.
-    pub(crate) fn read(&self, path: &str) -> Result<String> {
-        self.must(&format!("cat {path}"))
     }
 
     /// A connection to its sendmail, from a host of its network: 2 is mx.partner.example, 4 mx.other.example.

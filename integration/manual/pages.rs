@@ -74,7 +74,8 @@ fn page(top: &Command, command: &Command) -> io::Result<String> {
     }
     let mut page = tidy(&text(made)?);
     if is_top {
-        page += &format!(".SH DESCRIPTION\n{}", section("DESCRIPTION"));
+        page += ".SH DESCRIPTION\n";
+        page += section("DESCRIPTION");
     }
     if command.has_subcommands() {
         page += ".SH COMMANDS\n";
@@ -88,12 +89,12 @@ fn page(top: &Command, command: &Command) -> io::Result<String> {
         page += section("FILES");
         page += ".SH EXIT STATUS\nThose of sysexits(3):\n";
         for (code, says) in cli::exit::ALL {
-            page += &format!(".TP 4\n.B {code}\n{says}\n");
+            page += &[".TP 4\n.B ", &code.to_string(), "\n", says, "\n"].concat();
         }
         for title in ["SIGNALS", "ENVIRONMENT"] {
-            page += &format!(".SH {title}\n{}", section(title));
+            page += &[".SH ", title, "\n", section(title)].concat();
         }
-        page += &format!(".SH EXAMPLES\n{}.SH SEE ALSO\n{}", examples(command), section("SEE ALSO"));
+        page += &[".SH EXAMPLES\n", &examples(command), ".SH SEE ALSO\n", section("SEE ALSO")].concat();
     } else {
         page += ".SH EXIT STATUS\nAs of\n.BR encr\\-milter (8).\n.SH SEE ALSO\n";
         page += ".BR encr\\-milter (8),\n.BR encr\\-milter\\-policy (5),\n.BR encr\\-milter.toml (5)\n";

@@ -16,7 +16,7 @@ const AREA: Area = Area::Mta;
 const LONG: Duration = Duration::from_mins(1);
 /// As config/sendmail-milter.mc has it, for rules that act.
 const LINE: &str = "INPUT_MAIL_FILTER(`encr-milter', `S=local:/run/encr-milter/milter.sock, F=T, T=C:10s;S:10s;R:30s;E:2m')dnl";
-const MAKE: &str = "make -C /etc/mail && systemctl reload sendmail";
+const MAKE: &str = "make -C /etc/mail && /etc/init.d/sendmail reload";
 
 /// Examines it; hands back the filters that are ours.
 pub(super) fn examine(known: &Known<'_>, sendmail: &Sendmail, findings: &mut Findings) -> Vec<Filter> {

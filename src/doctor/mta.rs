@@ -134,7 +134,7 @@ fn runs(known: &Known<'_>, sendmail: &Sendmail, started: Option<&Started>, findi
                 started.pid,
                 shown(started.at)
             ),
-            &["systemctl reload sendmail"],
+            &["/etc/init.d/sendmail reload"],
         ),
         Some(started) => findings.ok(
             AREA,
@@ -149,7 +149,7 @@ fn runs(known: &Known<'_>, sendmail: &Sendmail, started: Option<&Started>, findi
                     "sendmail runs (process {}); whether with {path} as it is now is not known, for its pid file cannot be read",
                     process.pid
                 ),
-                &["run doctor as root", "systemctl reload sendmail, to be sure"],
+                &["run doctor as root", "/etc/init.d/sendmail reload, to be sure"],
             ),
             None => findings.problem(
                 AREA,
@@ -171,7 +171,7 @@ fn made(known: &Known<'_>, cf: &Path, findings: &mut Findings) {
             AREA,
             "not-made",
             format!("{} is newer than {}: what was changed there is not in it", mc.display(), cf.display()),
-            &["make -C /etc/mail && systemctl reload sendmail"],
+            &["make -C /etc/mail && /etc/init.d/sendmail reload"],
         );
     }
 }

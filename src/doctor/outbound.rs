@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::net::UnixStream;
 
 const AREA: Area = Area::Outbound;
-const MAKE: &str = "make -C /etc/mail && systemctl reload sendmail";
+const MAKE: &str = "make -C /etc/mail && /etc/init.d/sendmail reload";
 /// sendmail's rulesets that must call ours, as config/sendmail-outbound.mc has it.
 const CALLERS: [&str; 2] = ["Local_tls_server", "Local_tls_rcpt"];
 

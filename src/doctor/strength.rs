@@ -74,7 +74,7 @@ fn one(known: &Known<'_>, name: &str, target: &Target, thorough: bool, findings:
     };
     let mend = [
         "define confSERVER_CERT and confSERVER_KEY in sendmail.mc; on Debian: include(`/etc/mail/tls/starttls.m4')dnl",
-        "make -C /etc/mail && systemctl reload sendmail",
+        "make -C /etc/mail && /etc/init.d/sendmail reload",
     ];
     match (&looked.session, looked.starttls, &looked.fault) {
         (Some(session), ..) => {
@@ -254,7 +254,7 @@ fn log_level(sendmail: &Sendmail, findings: &mut Findings) {
             AREA,
             "log-level",
             format!("LogLevel={level}: sendmail's log does not tell of TLS, so that `simulate` and `report` can make nothing of it"),
-            &["define(`confLOG_LEVEL', `9')dnl in sendmail.mc, then make -C /etc/mail && systemctl reload sendmail"],
+            &["define(`confLOG_LEVEL', `9')dnl in sendmail.mc, then make -C /etc/mail && /etc/init.d/sendmail reload"],
         );
     } else {
         findings.ok(
