@@ -73,6 +73,16 @@ pub enum NoStep {
         /// The target.
         to: Mode,
     },
+    /// The target has that demand already, from a day to come, and no other day is wished for.
+    #[error("rule `{rule}` demands this in `{to}` already, from {from}: an earlier day is said by `--from`")]
+    Waits {
+        /// The rule.
+        rule: String,
+        /// The target.
+        to: Mode,
+        /// Its day.
+        from: Day,
+    },
     /// Only soft-fail defers.
     #[error("`{setting}` has no meaning in `{to}`: only `soft-fail` defers")]
     Misplaced {
@@ -118,6 +128,9 @@ pub fn promote(rule: &Rule, to: Mode, wish: Wish, today: Day) -> Result<Proposal
     let arrived = arrived(moved, target, from, to, wish, today);
     let mut after = before.clone();
     if let Some(from) = arrived.from {
+        if target == Some(&arrived) {
+            return Err(NoStep::Waits { rule: rule.name.clone(), to, from });
+        }
         if target.is_some_and(|target| target.in_force(today)) {
             objections.push(format!("`{to}` is in force, and would not be before {from}"));
         }
@@ -330,6 +343,17 @@ mod tests {
         let announced = ModeEntry { from: Some(Day(TODAY.0 + 9)), ..bits(128) };
         let kept = up(&rule(Some(bits(256)), None, Some(announced.clone())), Mode::Enforce);
         assert_eq!(kept.step.after.enforce, Some(ModeEntry { from: announced.from, ..bits(256) }));
+        // Where nothing would change, it is said what would.
+        let again = rule(None, Some(bits(128)), Some(announced.clone()));
+        let from = Day(TODAY.0 + 9);
+        assert_eq!(
+            promote(&again, Mode::Enforce, Wish::default(), TODAY),
+            Err(NoStep::Waits { rule: "r".into(), to: Mode::Enforce, from })
+        );
+        let today = Wish { from: Some(TODAY), ..Wish::default() };
+        let proposal = promote(&again, Mode::Enforce, today, TODAY).unwrap();
+        assert_eq!(after(&proposal), demands("", "", "min-bits 128"));
+        assert!(proposal.objections.is_empty());
     }
 
     #[test]
