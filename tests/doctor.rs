@@ -423,6 +423,27 @@ fn what_is_broken_is_found_and_nothing_else() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
+/// A daemon that is started without its socket unit makes the sockets itself, and systemd cannot hold them then.
+#[test]
+fn a_daemon_is_to_be_started_with_the_socket_unit_that_is_enabled() {
+    let tree = Tree::healthy();
+    fs::remove_file(tree.path("run/encr-milter/control.sock")).unwrap();
+    fs::remove_file(tree.path("run/encr-milter/milter.sock")).unwrap();
+    fs::remove_dir_all(tree.path("proc/322")).unwrap();
+    let remedies = || -> Vec<String> {
+        let report: Value = serde_json::from_slice(&tree.examine(&["--json"]).stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap().iter();
+        let first = |finding: &Value| finding["remedy"][0].as_str().unwrap_or_default().to_owned();
+        findings.filter(|f| f["code"] == "daemon-running" || f["code"] == "socket-safe").map(first).collect()
+    };
+    let alone = "systemctl start encr-milter";
+    let why = "; journalctl -u encr-milter says why it does not";
+    assert_eq!(remedies(), [format!("{alone}{why}"), alone.to_owned()]);
+    tree.put("etc/systemd/system/sockets.target.wants/encr-milter.socket", "");
+    let both = "systemctl start encr-milter.socket encr-milter";
+    assert_eq!(remedies(), [format!("{both}{why}"), both.to_owned()]);
+}
+
 #[test]
 fn a_message_that_is_begun_is_looked_for() {
     // An MTA that asks nobody: the message is taken, and no record comes.

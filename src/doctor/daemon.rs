@@ -169,8 +169,19 @@ fn runs(
             "no daemon runs with {}, as far as can be seen: {why}{others}",
             known.settings.config.display()
         ),
-        &["systemctl start encr-milter; journalctl -u encr-milter says why it does not"],
+        &[&format!("{}; journalctl -u encr-milter says why it does not", start(&known.machine))],
     );
+}
+
+/// What starts the daemon: with its socket unit, where that is enabled. A daemon that is started without it makes the
+/// sockets itself, and systemd cannot hold them then.
+pub(super) fn start(machine: &Machine) -> &'static str {
+    let enabled = Path::new("/etc/systemd/system/sockets.target.wants/encr-milter.socket");
+    if machine.exists(enabled) {
+        "systemctl start encr-milter.socket encr-milter"
+    } else {
+        "systemctl start encr-milter"
+    }
 }
 
 /// Daemons that run, each with the file that it was started with.

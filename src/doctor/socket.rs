@@ -2,6 +2,7 @@
 //!
 //! It is asked as sendmail asks it: the offer of version 6, and then the end of the conversation. No session is begun.
 
+use super::daemon::start;
 use super::finding::{Area, Findings};
 use super::safety::{Rules, Unsafe};
 use super::{Known, Sendmail};
@@ -28,7 +29,7 @@ pub(super) fn examine(known: &Known<'_>, sendmail: &Sendmail, filter: &Filter, f
         match Rules::of(&sendmail.cf) {
             Some(rules) => match rules.check(&known.machine, path) {
                 Ok(()) => findings.ok(AREA, "socket-safe", format!("sendmail may open {}", path.display())),
-                Err(why) => tell(&why, findings),
+                Err(why) => tell(known, &why, findings),
             },
             None => findings.problem(
                 AREA,
@@ -47,12 +48,12 @@ pub(super) fn examine(known: &Known<'_>, sendmail: &Sendmail, filter: &Filter, f
     speaks(known, &address, findings);
 }
 
-fn tell(why: &Unsafe, findings: &mut Findings) {
+fn tell(known: &Known<'_>, why: &Unsafe, findings: &mut Findings) {
     let mut problem = |found: String, remedy: &[&str]| findings.problem(AREA, "socket-safe", found, remedy);
     match why {
         Unsafe::Missing(path) => problem(
             format!("{} is missing: sendmail finds nobody there", path.display()),
-            &["systemctl start encr-milter"],
+            &[start(&known.machine)],
         ),
         Unsafe::Folder { path, mode, everybody } => {
             let who = if *everybody { "everybody" } else { "a group" };

@@ -70,7 +70,9 @@ pub(super) fn empty(origin: &Origin) -> Vec<String> {
          there been mail since? Until there is some, sendmail's own log will do: encr-milter report /var/log/mail.log"
             .to_owned()
     } else {
-        "Are these sendmail's mail logs, or files of decisions? sendmail writes what is needed from LogLevel 9 on."
+        "Are these sendmail's mail logs, or files of decisions? sendmail writes what is needed from LogLevel 9 on. A \
+         machine without a syslog daemon has it in its journal alone: \
+         journalctl -t sm-mta -t sendmail -o short-iso --no-pager | encr-milter report -"
             .to_owned()
     });
     lines
