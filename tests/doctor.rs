@@ -256,6 +256,15 @@ const BROKEN: &[Break] = &[
         },
         &["warning policy-empty"],
     ),
+    (|tree| tree.put(DECISIONS, ""), &["warning macros-told"]),
+    // As logrotate leaves them.
+    (
+        |tree| {
+            fs::rename(tree.path(DECISIONS), tree.path(&format!("{DECISIONS}.1"))).unwrap();
+            tree.put(DECISIONS, "");
+        },
+        &[],
+    ),
     (|tree| fs::remove_dir(tree.path("var/lib/encr-milter")).unwrap(), &["problem state-folder"]),
     (|tree| tree.put(DAEMON_FILE, "version = 1\n"), &["warning decisions-file"]),
     (|tree| touch(&tree.path(POLICY_FILE), SystemTime::now() + Duration::from_hours(1)), &["warning clock"]),
