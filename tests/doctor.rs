@@ -322,7 +322,13 @@ const BROKEN: &[Break] = &[
         |tree| tree.change(CF_FILE, "O PidFile", "O RunAsUser=no-such-user\nO PidFile"),
         &["problem socket-safe"],
     ),
-    (|tree| tree.put(CF_FILE, CF), &["problem not-restarted"]),
+    (
+        |tree| {
+            // It read what was there an hour ago.
+            touch(&tree.path("run/sendmail.pid"), SystemTime::now() - Duration::from_hours(1));
+        },
+        &["problem not-restarted"],
+    ),
     (|tree| fs::remove_dir_all(tree.path("proc/321")).unwrap(), &["problem mta-running"]),
     (
         |tree| {
