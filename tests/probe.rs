@@ -15,6 +15,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::smtp_server::{Connection, Identity, Server, Way};
+use support::until;
 
 fn probe(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_encr-milter")).arg("probe").args(arguments).output().unwrap()
@@ -73,7 +74,7 @@ fn a_sound_server_is_told_whole() {
     assert_eq!(strengths[2..], ["128 accepted", "256 accepted"]);
     // Greeting and commands only: no message was begun.
     let said = server.said();
-    assert_eq!(said[..4], ["EHLO mail.our.example", "STARTTLS", "EHLO mail.our.example", "QUIT"]);
+    assert_eq!(said[..3], ["EHLO mail.our.example", "STARTTLS", "EHLO mail.our.example"]);
     assert!(said.iter().all(|line| ["EHLO mail.our.example", "STARTTLS", "QUIT"].contains(&line.as_str())));
 }
 
@@ -162,10 +163,9 @@ fn a_server_without_starttls_is_an_answer_and_no_fault() {
     let plain = Server::sound(None);
     let (code, host) = looked(&plain, &[]);
     assert_eq!((code, &host["starttls"], met(&host)), (1, &Value::from("not-offered"), vec![0]));
-    assert_eq!(
-        plain.said(),
-        ["EHLO ".to_owned() + plain.said()[0].strip_prefix("EHLO ").unwrap(), "QUIT".to_owned()]
-    );
+    // Nobody waits for the answer to QUIT.
+    let said = until("the end", || Some(plain.said()).filter(|said| said.len() > 1));
+    assert!(said.len() == 2 && said[0].starts_with("EHLO ") && said[1] == "QUIT", "{said:?}");
     let refusing = Server::start(|connection| {
         connection.send(b"220 mx ESMTP\r\n");
         connection.line();
