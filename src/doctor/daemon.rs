@@ -1,9 +1,10 @@
 //! The daemon: its file, its policy, whether it runs and by which policy, and what it writes to.
 
 use super::Known;
-use super::control::{Control, Running};
+use super::control::{Control, NoStatus, Running};
 use super::finding::{Area, Findings};
 use super::machine::{Machine, Process, Who, group_name, shown, user_name};
+use crate::control::AskError;
 use crate::daemon_file::{self, DEFAULT_PATH, DaemonFile};
 use crate::diagnostics::{Diagnostics, Severity, Sources};
 use crate::policy::Policy;
@@ -138,6 +139,15 @@ fn runs(
             findings.ok(AREA, "daemon-running", format!("the daemon runs{pid}"));
             in_force(known, &running, findings);
             known.running = Some(running);
+            return;
+        }
+        Some(Err(NoStatus::NoAnswer(path, error @ AskError::Silent(_)))) => {
+            findings.problem(
+                AREA,
+                "daemon-running",
+                format!("the daemon hangs: on {}, {error}", path.display()),
+                &["systemctl restart encr-milter (its watchdog does so by itself after half a minute)"],
+            );
             return;
         }
         Some(Err(error)) => error.to_string(),
