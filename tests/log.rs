@@ -78,6 +78,33 @@ fn syslog_that_is_away_costs_no_mail_and_has_all_of_it_when_it_comes() {
 }
 
 #[test]
+fn a_log_file_that_cannot_be_opened_or_written_is_told_on_standard_error() {
+    for (output, error) in
+        [("{dir}/gone/log", "No such file"), ("{dir}", "Is a directory"), ("/dev/full", "No space")]
+    {
+        let home = Home::with(&with_log(&format!("output = \"{output}\"")), ENFORCE);
+        let daemon = home.spawn(&[]);
+        wait_listening(&home);
+        until(error, || {
+            assert_eq!(daemon.one_message(&plain("EARLY")), REFUSED);
+            daemon.log().contains(error).then_some(())
+        });
+        // Once, however many lines are lost.
+        assert_eq!(daemon.one_message(&plain("LATER")), REFUSED);
+        assert_eq!(daemon.log().matches(" ERROR the log is not taken; trying again output=").count(), 1);
+        if output.contains("gone") {
+            fs::create_dir(home.path("gone")).unwrap();
+            until("the log", || {
+                daemon.one_message(&plain("TAKEN"));
+                let log = fs::read_to_string(home.path("gone/log")).unwrap_or_default();
+                (log.contains("TAKEN: ") && log.contains("the log is taken again")).then_some(())
+            });
+        }
+        daemon.stop();
+    }
+}
+
+#[test]
 fn lines_that_nobody_has_taken_at_the_end_are_told_on_standard_error() {
     let home = Home::with(&with_log("output = \"syslog\"\nsyslog-server = \"unix:{dir}/devlog\""), ENFORCE);
     let mut daemon = home.spawn(&[]);

@@ -69,10 +69,10 @@ impl Lines {
         entry.line(format, out);
     }
 
-    /// Writes these lines; or tells how many bytes of them were written.
-    pub(super) fn write(&mut self, batch: &[u8]) -> Result<(), usize> {
+    /// Writes these lines; or tells how many bytes of them were written, and why no more.
+    pub(super) fn write(&mut self, batch: &[u8]) -> Result<(), (usize, io::Error)> {
         let outcome = self.write_all(batch);
-        if let Err(written) = outcome {
+        if let Err((written, _)) = outcome {
             // Where nothing was written, what was torn before still is.
             if written > 0 {
                 self.torn = batch.get(written - 1) != Some(&b'\n');
@@ -83,21 +83,19 @@ impl Lines {
         outcome
     }
 
-    /// Writes all; or tells how much was written.
-    fn write_all(&mut self, batch: &[u8]) -> Result<(), usize> {
+    fn write_all(&mut self, batch: &[u8]) -> Result<(), (usize, io::Error)> {
         if self.file.is_none() {
-            self.open().map_err(|_| 0usize)?;
+            self.open().map_err(|error| (0, error))?;
         }
-        let torn = std::mem::take(&mut self.torn);
-        if torn && self.write_once(b"\n").is_err() {
-            self.torn = true;
-            return Err(0);
+        if self.torn {
+            self.write_once(b"\n").map_err(|error| (0, error))?;
+            self.torn = false;
         }
         let mut written = 0;
         let mut moments = MOMENTS;
         while let Some(rest) = batch.get(written..).filter(|rest| !rest.is_empty()) {
             match self.write_once(rest) {
-                Ok(0) => return Err(written),
+                Ok(0) => return Err((written, io::ErrorKind::WriteZero.into())),
                 Ok(n) => written += n,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 // A pipe whose reader is slow gets a moment.
@@ -105,7 +103,7 @@ impl Lines {
                     moments -= 1;
                     std::thread::sleep(MOMENT);
                 }
-                Err(_) => return Err(written),
+                Err(error) => return Err((written, error)),
             }
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The writer's end: what is done with a batch of entries, and with a place that does not take them.
 //!
 //! Promises: lines for standard error and files, one by one for receivers. What a file does not take is lost at once
-//! and counted; what a receiver does not take is held and tried again, until it does, or the place changes, or the
+//! and counted, and that is told on standard error where it is the log; what a receiver does not take is held and tried again, until it does, or the place changes, or the
 //! daemon has to end.
 
 use super::journal::Journal;
@@ -61,7 +61,7 @@ impl Place {
     }
 }
 
-/// A receiver that does not take entries.
+/// A receiver, or the log's file, that does not take entries.
 struct Away {
     since: Instant,
     error: io::Error,
@@ -95,13 +95,18 @@ pub(super) struct Output {
 impl Output {
     pub(super) fn new(target: Target, format: Format, loss_note: Option<LossNote>) -> (Self, io::Result<()>) {
         let (place, opened) = Place::open(&target);
+        let mut away = None;
+        if let (Err(error), Some(_)) = (&opened, &loss_note) {
+            // Else nobody would ever see it: the words for it go to the very log that cannot be opened.
+            Away::goes_on(&mut away, copy(error), &target, Duration::ZERO);
+        }
         let output = Self {
             place,
             format,
             target,
             changes: 0,
             loss_note,
-            away: None,
+            away,
             notes: Vec::new(),
             closing_since: None,
             buffer: Vec::new(),
@@ -178,7 +183,15 @@ impl Output {
             for entry in entries {
                 lines.render(entry, self.format, &mut self.buffer);
             }
-            if let Err(written) = lines.write(&self.buffer) {
+            let written = lines.write(&self.buffer);
+            if written.is_ok() {
+                self.notes.extend(self.away.take().and_then(Away::over));
+            }
+            if let Err((written, error)) = written {
+                // What the file of decisions loses, the log tells.
+                if matches!(self.target, Target::File(_)) && self.loss_note.is_some() {
+                    Away::goes_on(&mut self.away, error, &self.target, RESTARTED_WITHIN);
+                }
                 // Lines that got through whole are not lost.
                 let through =
                     self.buffer.iter().take(written).skip(of_notes).filter(|b| **b == b'\n').count();
@@ -233,7 +246,7 @@ impl Output {
                     state.not_written.fetch_add(1, Ordering::Relaxed);
                     return Outcome::Done;
                 }
-                Err(error) => Away::goes_on(&mut self.away, error, &self.target),
+                Err(error) => Away::goes_on(&mut self.away, error, &self.target, RESTARTED_WITHIN),
             }
             if state.last_change().as_ref().is_some_and(|last| last.number > self.changes) {
                 return Outcome::Elsewhere;
@@ -245,18 +258,15 @@ impl Output {
 }
 
 impl Away {
-    /// Once it has lasted longer than a restart does, it is told where somebody may still see it.
-    fn goes_on(away: &mut Option<Self>, error: io::Error, target: &Target) {
-        match away {
-            None => *away = Some(Self { since: Instant::now(), error, told: false }),
-            Some(away) => {
-                away.error = error;
-                if !away.told && away.since.elapsed() >= RESTARTED_WITHIN {
-                    away.told = true;
-                    let fields = vec![("output", target.to_string()), ("error", away.error.to_string())];
-                    complain(&Entry::now(Level::ERROR, "the log is not taken; trying again", fields));
-                }
-            }
+    /// Once it has lasted that long, it is told where somebody may still see it.
+    fn goes_on(away: &mut Option<Self>, error: io::Error, target: &Target, patience: Duration) {
+        let since = away.as_ref().map_or_else(Instant::now, |away| away.since);
+        let told = away.as_ref().is_some_and(|away| away.told);
+        let away = away.insert(Self { since, error, told });
+        if !told && since.elapsed() >= patience {
+            away.told = true;
+            let fields = vec![("output", target.to_string()), ("error", away.error.to_string())];
+            complain(&Entry::now(Level::ERROR, "the log is not taken; trying again", fields));
         }
     }
 
@@ -266,6 +276,11 @@ impl Away {
             vec![("seconds", self.since.elapsed().as_secs().to_string()), ("error", self.error.to_string())];
         self.told.then(|| Entry::now(Level::WARN, "the log is taken again", fields))
     }
+}
+
+/// The same error once more: whoever opened the place is told, too.
+fn copy(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
 }
 
 /// Says something of the log itself on standard error.
