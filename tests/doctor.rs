@@ -225,6 +225,16 @@ fn nothing_is_wrong_with_a_healthy_machine() {
 }
 
 #[test]
+fn what_a_file_says_cannot_act_on_a_terminal() {
+    let tree = Tree::healthy();
+    tree.put(CF_FILE, &format!("{CF}X\u{1b}]0;owned\u{7}{}, F=T\n", "x".repeat(100_000)));
+    let said = tree.examine(&[]);
+    let text = String::from_utf8(said.stdout).unwrap();
+    assert!(text.contains("filter-fault") && !text.contains(['\u{1b}', '\u{7}']), "{text}");
+    assert!(text.lines().all(|line| line.len() < 10_000), "{}", text.len());
+}
+
+#[test]
 fn where_there_is_nothing_nothing_passes_for_sound() {
     let root = tempfile::tempdir().unwrap();
     let tree = Tree { root, mta: None };

@@ -133,6 +133,7 @@ fn runs(
     control: &dyn Fn(&Path) -> Box<dyn Control>,
     findings: &mut Findings,
 ) {
+    let mut is_forbidden = false;
     let why = match daemon.control.as_ref().map(|path| control(&known.machine.path(path)).status()) {
         Some(Ok(running)) => {
             let pid = running.pid.map(|pid| format!(", process {pid}")).unwrap_or_default();
@@ -150,7 +151,10 @@ fn runs(
             );
             return;
         }
-        Some(Err(error)) => error.to_string(),
+        Some(Err(error)) => {
+            is_forbidden = matches!(error, NoStatus::NoAnswer(_, AskError::Forbidden));
+            error.to_string()
+        }
         None => "it has no control socket".to_owned(),
     };
     let processes = processes(known);
@@ -159,6 +163,10 @@ fn runs(
         by_record(known, daemon, &why, findings);
         known.running = Some(Running { pid: Some(process.pid), ..Running::default() });
         return;
+    }
+    if is_forbidden {
+        let found = format!("whether the daemon runs is not known: {why}");
+        return findings.not_looked(AREA, "daemon-running", found, &["run doctor as root"]);
     }
     let others: Vec<String> = processes
         .iter()

@@ -1,6 +1,10 @@
 //! What a check found: a code, how bad it is, the words, and what to do.
 
+use crate::policy::record::plain;
 use serde::Serialize;
+
+/// What is quoted of a file may be of any length.
+const LONGEST: usize = 2000;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,6 +80,13 @@ pub struct Finding {
     pub remedy: Vec<String>,
 }
 
+/// Files say what they like, and a terminal takes some of it for commands.
+fn legible(text: &str) -> String {
+    let cut = text.char_indices().nth(LONGEST).map_or(text.len(), |(at, _)| at);
+    let kept = text.get(..cut).unwrap_or_default();
+    format!("{}{}", plain(kept), if cut < text.len() { "…" } else { "" })
+}
+
 /// What was found so far, in the order of looking.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -91,8 +102,8 @@ impl Findings {
         found: impl Into<String>,
         remedy: &[&str],
     ) {
-        let remedy = remedy.iter().map(|line| (*line).to_owned()).collect();
-        self.list.push(Finding { area, code, level, found: found.into(), remedy });
+        let remedy = remedy.iter().map(|line| legible(line)).collect();
+        self.list.push(Finding { area, code, level, found: legible(&found.into()), remedy });
     }
 
     pub(super) fn ok(&mut self, area: Area, code: &'static str, found: impl Into<String>) {
