@@ -284,7 +284,7 @@ impl Started<'_> {
         drop((shared, shared_outbound));
         let is_passed = sources.listeners.iter().any(|listener| listener.passed);
         let waiting = answering.waiting.clone();
-        tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&outputs.decisions), waiting));
+        tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&answering.metrics), waiting));
         let (mut asks, end_control) = self.control(&sources);
         if let Some(within) = systemd::watchdog() {
             tokio::spawn(systemd::signs_of_life(self.manager.clone(), within));
@@ -369,7 +369,6 @@ impl Started<'_> {
                 .concat(),
             connections,
             metrics: Arc::clone(&self.answering.metrics),
-            decisions: Arc::clone(&self.answering.decisions),
             waiting: self.answering.waiting.clone(),
             sinks: self.outputs.sinks(),
             evidence: self.answering.evidence.clone(),
@@ -482,13 +481,13 @@ where
 }
 
 /// Says what the MTA did not tell, and who was let through in doubt, and has the log's writer say what could not be written.
-async fn look_for_losses(log: Sink, decisions: Arc<Decisions>, waiting: Waiting) {
+async fn look_for_losses(log: Sink, metrics: Arc<Metrics>, waiting: Waiting) {
     let (mut unknown_before, mut doubt_before) = (0, 0);
     let mut look = tokio::time::interval(LOOK_FOR_LOSSES);
     loop {
         look.tick().await;
         log.look();
-        let unknown = decisions.unknown();
+        let unknown = metrics.unknown();
         if unknown != unknown_before {
             tracing::warn!(
                 messages = unknown - unknown_before,

@@ -8,7 +8,6 @@ use crate::listener::tally::View;
 use crate::policy::decide::Disposition;
 use crate::reload::{Ending, InForce, Reloads};
 use crate::snapshot::SnapshotCell;
-use crate::telemetry::decisions::Decisions;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::sink::Sink;
 use crate::waiting::keeper::Waiting;
@@ -26,7 +25,6 @@ pub(super) struct Sources {
     /// By what is served.
     pub(super) connections: Vec<(&'static str, View)>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) decisions: Arc<Decisions>,
     pub(super) waiting: Waiting,
     /// By what is written.
     pub(super) sinks: Vec<(&'static str, Sink)>,
@@ -69,7 +67,7 @@ impl Sources {
                 accept: self.metrics.decisions_with(Disposition::Accept),
                 tempfail: self.metrics.decisions_with(Disposition::Tempfail),
                 reject: self.metrics.decisions_with(Disposition::Reject),
-                unknown: self.decisions.unknown(),
+                unknown: self.metrics.unknown(),
                 in_doubt: self.waiting.in_doubt(),
             },
             lost: by_name(&self.sinks, lost),

@@ -5,10 +5,9 @@
 
 use super::entry::Entry;
 use super::sink::Sink;
-use crate::policy::decide::Verdict;
 use crate::policy::record::Record;
 use bytes::Bytes;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Takes decisions.
 #[derive(Debug)]
@@ -19,19 +18,12 @@ pub struct Decisions {
     file: Sink,
     /// Whether there is such a file.
     in_file: AtomicBool,
-    unknown: AtomicU64,
 }
 
 impl Decisions {
     /// To the log, and to a file of JSON Lines.
     pub fn new(log: Sink, in_log: bool, file: Sink, in_file: bool) -> Self {
-        Self {
-            log,
-            in_log: AtomicBool::new(in_log),
-            file,
-            in_file: AtomicBool::new(in_file),
-            unknown: AtomicU64::new(0),
-        }
+        Self { log, in_log: AtomicBool::new(in_log), file, in_file: AtomicBool::new(in_file) }
     }
 
     /// Whether decisions are to be seen in the log, and in the file.
@@ -40,16 +32,8 @@ impl Decisions {
         self.in_file.store(in_file, Ordering::Relaxed);
     }
 
-    /// How many verdicts were `unknown` so far.
-    pub fn unknown(&self) -> u64 {
-        self.unknown.load(Ordering::Relaxed)
-    }
-
     /// Writes a record. Never waits.
     pub fn write(&self, record: &Record<'_>) {
-        if record.verdict == Some(Verdict::Unknown) {
-            self.unknown.fetch_add(1, Ordering::Relaxed);
-        }
         let in_log = self.in_log.load(Ordering::Relaxed);
         let in_file = self.in_file.load(Ordering::Relaxed);
         if !in_log && !in_file {

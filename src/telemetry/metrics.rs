@@ -148,6 +148,11 @@ impl Metrics {
         all.iter().filter(|tallied| tallied.disposition() == disposition).map(|tallied| tallied.count).sum()
     }
 
+    /// How many verdicts were `unknown`.
+    pub fn unknown(&self) -> u64 {
+        self.unknown.all().map(|(.., count)| count).sum()
+    }
+
     /// All metrics as text, with what others count. Takes long where the policy is large: nothing for a thread that
     /// answers.
     pub fn text(self: &Arc<Self>, sample: Sample, form: Form) -> Result<String, fmt::Error> {
