@@ -6,6 +6,7 @@
 //! reads at once: sendmail writes a command in two pieces without TCP_NODELAY, and would wait 43 ms for a
 //! delayed ACK at each.
 
+pub mod conversation;
 mod passed;
 mod stream;
 pub mod tally;

@@ -9,7 +9,8 @@
 //! recipient.
 
 use crate::environment::{Environment, timed};
-use crate::listener::{ConnectionError, draining};
+use crate::listener::ConnectionError;
+use crate::listener::conversation::{Next, converse};
 use crate::policy::attempt::Attempt;
 use crate::policy::decide::{Decision, Disposition, Envelope, decide};
 use crate::policy::facts::{self, Direction, Facts};
@@ -17,12 +18,10 @@ use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::{Day, Policy};
 use crate::sendmail::socket_map::{Answer, Fault, Request, netstring};
-use bytes::{Buf, BytesMut};
-use std::io;
+use bytes::Buf;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 /// A question has some 300 bytes. Kept per connection, so kept small.
 const READ_BUFFER: usize = 1024;
@@ -32,59 +31,23 @@ const SERVERS: usize = 256;
 
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
-    mut stream: S,
+    stream: S,
     environment: &impl Environment,
-    mut drain: watch::Receiver<bool>,
+    drain: watch::Receiver<bool>,
     idle: Duration,
 ) -> Result<(), ConnectionError<Fault>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut asking = Asking::default();
-    let mut input = BytesMut::with_capacity(READ_BUFFER);
-    let mut output = Vec::new();
-    loop {
-        let fault = loop {
-            match netstring(&input) {
-                Ok(Some((content, length))) => {
-                    timed(environment, Direction::Outbound, || {
-                        asking.answer(content, environment, &mut output);
-                    });
-                    input.advance(length);
-                }
-                Ok(None) => break None,
-                Err(fault) => break Some(fault),
-            }
-        };
-        // What was asked before a fault has been decided, and perhaps recorded: it is answered all the same.
-        if !output.is_empty() {
-            timeout(idle, stream.write_all(&output)).await.map_err(|_| ConnectionError::Idle(idle))??;
-            output.clear();
+    converse(stream, drain, idle, READ_BUFFER, |input, output| {
+        while let Some((content, length)) = netstring(input)? {
+            timed(environment, Direction::Outbound, || asking.answer(content, environment, output));
+            input.advance(length);
         }
-        if let Some(fault) = fault {
-            return Err(ConnectionError::Protocol(fault));
-        }
-        let between_questions = input.is_empty();
-        input.reserve(READ_BUFFER);
-        let read = timeout(idle, stream.read_buf(&mut input));
-        let read = if between_questions {
-            // Between two questions the connection may end.
-            tokio::select! {
-                biased;
-                read = read => read,
-                () = draining(&mut drain) => return Ok(()),
-            }
-        } else {
-            read.await
-        };
-        if read.map_err(|_| ConnectionError::Idle(idle))?? == 0 {
-            return if input.is_empty() {
-                Ok(())
-            } else {
-                Err(io::Error::from(io::ErrorKind::UnexpectedEof).into())
-            };
-        }
-    }
+        Ok(Next::Idle)
+    })
+    .await
 }
 
 /// What has to be known from one question to the next.

@@ -7,24 +7,22 @@
 use super::negotiate;
 use super::session::{Answer, Session};
 use crate::environment::{Environment, timed};
-use crate::listener::{self, draining};
+use crate::listener::ConnectionError;
+use crate::listener::conversation::{Next, converse};
 use crate::policy::facts::Direction;
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
+use indymilter::message::Message;
 use indymilter::message::command::{CommandKind, OptNegPayload};
 use indymilter::message::reply::Reply;
-use indymilter::message::{self, Message};
 use std::ffi::CString;
-use std::io;
 use std::time::Duration;
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, BufStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 /// The largest frame that is taken: an MTA's own limit is 64 KiB for what it sends.
-const MAX_FRAME: u32 = 1024 * 1024;
-/// A frame with our macros has some 600 bytes; a reply 300. Kept per connection, so kept small.
+const MAX_FRAME: u32 = 128 * 1024;
+/// Our macros and their MAIL have some 700 bytes together. Kept per connection, so kept small.
 const READ_BUFFER: usize = 2048;
-const WRITE_BUFFER: usize = 512;
 
 /// What is wrong with what an MTA said.
 #[derive(Debug, thiserror::Error)]
@@ -43,21 +41,30 @@ pub enum Fault {
     Version(String),
 }
 
-type ConnectionError = listener::ConnectionError<Fault>;
-
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
     stream: S,
     environment: &impl Environment,
-    mut drain: watch::Receiver<bool>,
+    drain: watch::Receiver<bool>,
     idle: Duration,
-) -> Result<(), ConnectionError>
+) -> Result<(), ConnectionError<Fault>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut stream = BufStream::with_capacity(READ_BUFFER, WRITE_BUFFER, stream);
     let mut ending = Ending { session: Session::default(), environment };
-    converse(&mut stream, &mut ending.session, environment, &mut drain, idle).await
+    let session = &mut ending.session;
+    converse(stream, drain, idle, READ_BUFFER, |input, output| {
+        while let Some(frame) = frame(input)? {
+            match answer(frame, session, environment)? {
+                Step::Silent => {}
+                Step::Reply(reply) => write(&reply.into_message(), output),
+                Step::Negotiated(message) => write(&message, output),
+                Step::Close => return Ok(Next::Close),
+            }
+        }
+        Ok(if session.in_transaction() { Next::Open } else { Next::Idle })
+    })
+    .await
 }
 
 /// Ends the session whatever becomes of its connection: also where the daemon stops and does not wait.
@@ -72,86 +79,52 @@ impl<E: Environment> Drop for Ending<'_, E> {
     }
 }
 
-async fn converse<S>(
-    stream: &mut BufStream<S>,
-    session: &mut Session,
-    environment: &impl Environment,
-    drain: &mut watch::Receiver<bool>,
-    idle: Duration,
-) -> Result<(), ConnectionError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    loop {
-        let next = timeout(idle, read(stream));
-        let frame = if session.in_transaction() {
-            next.await
-        } else {
-            // What is cut off here is lost, and the connection with it: nobody reads on.
-            tokio::select! {
-                biased;
-                frame = next => frame,
-                () = draining(drain) => return Ok(()),
-            }
-        };
-        let Some(frame) = frame.map_err(|_| ConnectionError::Idle(idle))?? else { return Ok(()) };
-        match answer(frame, session, environment)? {
-            Step::Silent => {}
-            Step::Reply(reply) => {
-                let write = message::write(stream, reply.into_message());
-                timeout(idle, write).await.map_err(|_| ConnectionError::Idle(idle))??;
-            }
-            Step::Close => return Ok(()),
-        }
-    }
-}
+/// How many bytes a frame's length has.
+const LENGTH: usize = 4;
 
-/// Reads one frame; nothing where the MTA has closed the connection between two.
-async fn read<S>(stream: &mut BufStream<S>) -> Result<Option<Message>, ConnectionError>
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    if stream.fill_buf().await?.is_empty() {
+/// Takes the frame at the front, if all of it is there.
+fn frame(input: &mut BytesMut) -> Result<Option<Message>, Fault> {
+    let Some(length) = input.first_chunk::<LENGTH>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*length);
+    if !(1..=MAX_FRAME).contains(&length) {
+        return Err(Fault::FrameLength(length));
+    }
+    let whole = LENGTH + length as usize;
+    if input.len() < whole {
         return Ok(None);
     }
-    let length = stream.read_u32().await?;
-    if !(1..=MAX_FRAME).contains(&length) {
-        return Err(ConnectionError::Protocol(Fault::FrameLength(length)));
-    }
-    let kind = stream.read_u8().await?;
-    let wanted = length as usize - 1;
-    // Grows with what comes, not with what is announced.
-    let mut payload = BytesMut::with_capacity(wanted.min(READ_BUFFER));
-    let mut rest = stream.take(u64::from(length - 1));
-    while payload.len() < wanted {
-        if rest.read_buf(&mut payload).await? == 0 {
-            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
-        }
-    }
-    Ok(Some(Message::new(kind, payload.freeze())))
+    let mut frame = input.split_to(whole).freeze();
+    frame.advance(LENGTH);
+    let kind = frame.get_u8();
+    Ok(Some(Message::new(kind, frame)))
+}
+
+fn write(message: &Message, output: &mut Vec<u8>) {
+    // A reply of 4 GiB does not come.
+    let length = u32::try_from(message.buffer.len() + 1).unwrap_or(u32::MAX);
+    output.reserve(LENGTH + 1 + message.buffer.len());
+    output.extend_from_slice(&length.to_be_bytes());
+    output.push(message.kind);
+    output.extend_from_slice(&message.buffer);
 }
 
 enum Step {
     Silent,
     Reply(Reply),
+    /// The answer to the MTA's offer.
+    Negotiated(Message),
     Close,
 }
 
-fn answer(
-    frame: Message,
-    session: &mut Session,
-    environment: &impl Environment,
-) -> Result<Step, ConnectionError> {
-    let kind = CommandKind::try_from(frame.kind)
-        .map_err(|_| ConnectionError::Protocol(Fault::UnknownCommand(frame.kind)))?;
+fn answer(frame: Message, session: &mut Session, environment: &impl Environment) -> Result<Step, Fault> {
+    let kind = CommandKind::try_from(frame.kind).map_err(|_| Fault::UnknownCommand(frame.kind))?;
     Ok(match kind {
         CommandKind::OptNeg => {
             session.forget_macros();
-            let offer = OptNegPayload::parse_buffer(frame.buffer)
-                .map_err(|_| ConnectionError::Protocol(Fault::Malformed("negotiation")))?;
-            let reply = negotiate::answer(&offer)
-                .map_err(|error| ConnectionError::Protocol(Fault::Version(error.to_string())))?;
-            Step::Reply(reply)
+            let offer =
+                OptNegPayload::parse_buffer(frame.buffer).map_err(|_| Fault::Malformed("negotiation"))?;
+            let reply = negotiate::answer(&offer).map_err(|error| Fault::Version(error.to_string()))?;
+            Step::Negotiated(reply)
         }
         CommandKind::DefMacros => {
             let mut payload = frame.buffer;
@@ -166,14 +139,12 @@ fn answer(
             Step::Silent
         }
         CommandKind::Mail => {
-            let sender =
-                first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("MAIL")))?;
+            let sender = first_argument(&frame.buffer).ok_or(Fault::Malformed("MAIL"))?;
             let answer = timed(environment, Direction::Inbound, || session.mail(environment, sender));
             Step::Reply(reply_of(answer))
         }
         CommandKind::Rcpt => {
-            let recipient =
-                first_argument(&frame.buffer).ok_or(ConnectionError::Protocol(Fault::Malformed("RCPT")))?;
+            let recipient = first_argument(&frame.buffer).ok_or(Fault::Malformed("RCPT"))?;
             let answer = timed(environment, Direction::Inbound, || session.rcpt(environment, &recipient));
             Step::Reply(reply_of(answer))
         }

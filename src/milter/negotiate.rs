@@ -5,12 +5,13 @@
 //! message, and no RCPT is sent.
 
 use super::macros;
-use indymilter::message::PROTOCOL_VERSION;
+use bytes::{BufMut, Bytes, BytesMut};
 use indymilter::message::command::OptNegPayload;
-use indymilter::message::reply::Reply;
+use indymilter::message::reply::{Reply, ReplyKind};
+use indymilter::message::{Message, PROTOCOL_VERSION};
 use indymilter::{Actions, MacroStage, ProtoOpts};
-use std::collections::HashMap;
 use std::ffi::CString;
+use std::sync::LazyLock;
 
 /// An MTA of a version before this has no way to leave stages out.
 const OLDEST_VERSION: u32 = 2;
@@ -31,34 +32,50 @@ fn unneeded() -> ProtoOpts {
         | ProtoOpts::NO_UNKNOWN
 }
 
-/// Answers the MTA's offer.
-pub(super) fn answer(offer: &OptNegPayload) -> Result<Reply, TooOld> {
-    if offer.version < OLDEST_VERSION {
-        return Err(TooOld(offer.version));
-    }
-    // An MTA that cannot be asked for macros sends its own lists; what they lack is seen as not told.
-    let macros = if offer.actions.contains(Actions::REQUEST_MACROS) { macro_lists() } else { HashMap::new() };
-    Ok(Reply::OptNeg {
-        version: offer.version.min(PROTOCOL_VERSION),
-        actions: Actions::empty(),
-        opts: unneeded() & offer.opts,
-        macros,
-    })
-}
+/// Version, actions and options of a negotiation: three numbers of four bytes, before the lists of macros.
+const NUMBERS: usize = 12;
 
-/// Our list at MAIL; the other stages are silenced by an empty one.
-fn macro_lists() -> HashMap<MacroStage, CString> {
-    MacroStage::all()
+/// Our list at MAIL, as it is sent; the other stages are silenced by an empty one. The same for every connection.
+static MACRO_LISTS: LazyLock<Bytes> = LazyLock::new(|| {
+    let macros = MacroStage::all()
         .map(|stage| {
             let list = if stage == MacroStage::Mail { macros::requested() } else { CString::default() };
             (stage, list)
         })
-        .collect()
+        .collect();
+    let reply = Reply::OptNeg {
+        version: PROTOCOL_VERSION,
+        actions: Actions::empty(),
+        opts: ProtoOpts::empty(),
+        macros,
+    };
+    let mut payload = reply.into_message().buffer;
+    payload.split_off(NUMBERS.min(payload.len()))
+});
+
+/// Answers the MTA's offer.
+pub(super) fn answer(offer: &OptNegPayload) -> Result<Message, TooOld> {
+    if offer.version < OLDEST_VERSION {
+        return Err(TooOld(offer.version));
+    }
+    let mut payload = BytesMut::with_capacity(NUMBERS + MACRO_LISTS.len());
+    payload.put_u32(offer.version.min(PROTOCOL_VERSION));
+    payload.put_u32(Actions::empty().bits());
+    payload.put_u32((unneeded() & offer.opts).bits());
+    // An MTA that cannot be asked for macros sends its own lists; what they lack is seen as not told.
+    if offer.actions.contains(Actions::REQUEST_MACROS) {
+        payload.put_slice(&MACRO_LISTS);
+    }
+    Ok(Message::new(ReplyKind::OptNeg, payload))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answered(offer: &OptNegPayload) -> Option<Reply> {
+        Reply::parse_reply(answer(offer).ok()?).ok()
+    }
 
     fn offer(version: u32, opts: ProtoOpts) -> OptNegPayload {
         OptNegPayload { version, actions: Actions::all(), opts }
@@ -66,7 +83,8 @@ mod tests {
 
     #[test]
     fn only_mail_and_rcpt_are_asked_for_and_no_action() {
-        let Ok(Reply::OptNeg { version, actions, opts, macros }) = answer(&offer(6, ProtoOpts::all())) else {
+        let Some(Reply::OptNeg { version, actions, opts, macros }) = answered(&offer(6, ProtoOpts::all()))
+        else {
             panic!("no answer")
         };
         assert_eq!((version, actions), (6, Actions::empty()));
@@ -78,7 +96,7 @@ mod tests {
 
     #[test]
     fn nothing_is_asked_for_that_was_not_offered() {
-        let Ok(Reply::OptNeg { version, opts, .. }) = answer(&offer(2, ProtoOpts::NO_BODY)) else {
+        let Some(Reply::OptNeg { version, opts, .. }) = answered(&offer(2, ProtoOpts::NO_BODY)) else {
             panic!("no answer")
         };
         assert_eq!((version, opts), (2, ProtoOpts::NO_BODY));

@@ -1,0 +1,189 @@
+//! Reading and answering on one connection, with an end for silence and for the drain.
+//!
+//! Promises: what has come is handed over as soon as it is there, as much of it as there is; what is answered to it is
+//! sent in one piece. One timer, and one place among those who wait for the drain, for all of a connection: neither
+//! costs each read anything. What a large message needed is given back after it.
+//!
+//! Must not: know a protocol.
+
+use super::{ConnectionError, draining};
+use bytes::BytesMut;
+use std::io;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A buffer that has grown beyond so many times its usual size is not kept.
+const LARGE: usize = 4;
+
+/// What comes after what was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Nothing is under way: the connection may end here where the daemon is to stop.
+    Idle,
+    /// Something is under way.
+    Open,
+    /// The other side is done.
+    Close,
+}
+
+/// Serves one connection to its end. `idle` is how long the other side may be silent, or not read; `buffer` is how many bytes
+/// it says at once as a rule. `answer` takes the whole messages from the front of what has come, and appends what is to be
+/// said to each; what it appended before a fault is said all the same.
+pub async fn converse<S, P>(
+    mut stream: S,
+    mut drain: watch::Receiver<bool>,
+    idle: Duration,
+    buffer: usize,
+    mut answer: impl FnMut(&mut BytesMut, &mut Vec<u8>) -> Result<Next, P>,
+) -> Result<(), ConnectionError<P>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    P: std::error::Error,
+{
+    let (mut input, mut output) = (BytesMut::new(), Vec::new());
+    let mut drain = pin!(draining(&mut drain));
+    let mut timer = pin!(sleep(idle));
+    let mut heard = Instant::now();
+    let mut next = Next::Idle;
+    loop {
+        if input.is_empty() && input.capacity() > LARGE * buffer {
+            input = BytesMut::new();
+        }
+        input.reserve(buffer);
+        // Between two messages the connection may end.
+        let may_end = next == Next::Idle && input.is_empty();
+        let read = tokio::select! {
+            biased;
+            read = stream.read_buf(&mut input) => read?,
+            () = drain.as_mut(), if may_end => return Ok(()),
+            () = silence(timer.as_mut(), heard + idle) => return Err(ConnectionError::Idle(idle)),
+        };
+        heard = Instant::now();
+        if read == 0 {
+            let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
+            return if input.is_empty() { Ok(()) } else { Err(cut().into()) };
+        }
+        let answered = answer(&mut input, &mut output);
+        if !output.is_empty() {
+            tokio::select! {
+                biased;
+                written = stream.write_all(&output) => written?,
+                () = silence(timer.as_mut(), heard + idle) => return Err(ConnectionError::Idle(idle)),
+            }
+            output.clear();
+        }
+        next = answered.map_err(ConnectionError::Protocol)?;
+        if next == Next::Close {
+            return Ok(());
+        }
+    }
+}
+
+/// Resolves at that end. The timer is set once, and again only where it finds that the end has moved.
+async fn silence(mut timer: Pin<&mut Sleep>, end: Instant) {
+    timer.as_mut().await;
+    while Instant::now() < end {
+        timer.as_mut().reset(end);
+        timer.as_mut().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    const IDLE: Duration = Duration::from_secs(1);
+
+    /// Answers each line with its length; `q` ends it, `o` opens something, `!` is a fault.
+    fn lines(input: &mut BytesMut, output: &mut Vec<u8>) -> Result<Next, io::Error> {
+        let mut next = Next::Idle;
+        while let Some(end) = input.iter().position(|byte| *byte == b'\n') {
+            let line = input.split_to(end + 1);
+            output.extend_from_slice(line.len().to_string().as_bytes());
+            next = match line.first() {
+                Some(b'q') => return Ok(Next::Close),
+                Some(b'!') => return Err(io::Error::other("a fault")),
+                Some(b'o') => Next::Open,
+                _ => Next::Idle,
+            };
+        }
+        Ok(next)
+    }
+
+    async fn said(told: &[u8]) -> (Result<(), ConnectionError<io::Error>>, String) {
+        let (mut ours, theirs) = duplex(64 * 1024);
+        let (_keep, drain) = watch::channel(false);
+        ours.write_all(told).await.unwrap();
+        ours.shutdown().await.unwrap();
+        let ended = converse(theirs, drain, IDLE, 16, lines).await;
+        let mut answered = String::new();
+        ours.read_to_string(&mut answered).await.unwrap();
+        (ended, answered)
+    }
+
+    #[tokio::test]
+    async fn all_that_came_is_answered_in_order() {
+        let (ended, answered) = said(format!("a\n{}\nbb\n", "x".repeat(1000)).as_bytes()).await;
+        assert!(ended.is_ok());
+        assert_eq!(answered, "210013");
+    }
+
+    #[tokio::test]
+    async fn what_came_before_an_end_or_a_fault_is_answered() {
+        let (ended, answered) = said(b"a\nq\nnever\n").await;
+        assert!(ended.is_ok());
+        assert_eq!(answered, "22");
+        let (ended, answered) = said(b"a\n!\nnever\n").await;
+        assert!(matches!(ended, Err(ConnectionError::Protocol(_))));
+        assert_eq!(answered, "22");
+        let (ended, answered) = said(b"a\ncut").await;
+        assert!(matches!(ended, Err(ConnectionError::Io(_))));
+        assert_eq!(answered, "2");
+    }
+
+    #[tokio::test]
+    async fn only_silence_of_that_length_ends_it() {
+        let (mut ours, theirs) = duplex(64);
+        let (_keep, drain) = watch::channel(false);
+        let served = tokio::spawn(converse(theirs, drain, IDLE, 16, lines));
+        let mut answer = [0];
+        for _ in 0..8 {
+            sleep(IDLE / 5).await;
+            ours.write_all(b"a\n").await.unwrap();
+            ours.read_exact(&mut answer).await.unwrap();
+        }
+        let spoken = Instant::now();
+        assert!(matches!(served.await.unwrap(), Err(ConnectionError::Idle(IDLE))));
+        // It was heard before we were answered.
+        assert!(spoken.elapsed() > IDLE / 2);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_not_waited_for() {
+        let (mut ours, theirs) = duplex(4);
+        let (_keep, drain) = watch::channel(false);
+        let served = tokio::spawn(converse(theirs, drain, IDLE, 16, lines));
+        ours.write_all(b"1\n2\n3\n4\n5\n6\n7\n").await.unwrap();
+        assert!(matches!(served.await.unwrap(), Err(ConnectionError::Idle(IDLE))));
+    }
+
+    #[tokio::test]
+    async fn the_drain_ends_it_between_messages_only() {
+        let (mut ours, theirs) = duplex(64);
+        let (begin, drain) = watch::channel(false);
+        let served = tokio::spawn(converse(theirs, drain, Duration::from_mins(1), 16, lines));
+        let mut answer = [0];
+        ours.write_all(b"o\n").await.unwrap();
+        ours.read_exact(&mut answer).await.unwrap();
+        begin.send(true).unwrap();
+        ours.write_all(b"o\n").await.unwrap();
+        ours.read_exact(&mut answer).await.unwrap();
+        ours.write_all(b"a\n").await.unwrap();
+        ours.read_exact(&mut answer).await.unwrap();
+        assert!(served.await.unwrap().is_ok());
+    }
+}
