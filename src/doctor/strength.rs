@@ -77,15 +77,20 @@ fn one(known: &Known<'_>, name: &str, target: &Target, thorough: bool, findings:
     let mend: Vec<&str> = mend.iter().map(String::as_str).collect();
     let make = mend.last().copied().unwrap_or_default();
     match (&looked.session, looked.starttls, &looked.fault) {
-        (Some(session), ..) => {
-            findings.ok(
-                AREA,
-                "starttls",
-                format!(
-                    "{name} offers STARTTLS: {}, {}, {} bits",
-                    session.tls_version, session.cipher, session.cipher_bits
-                ),
+        (Some(session), _, fault) => {
+            let found = format!(
+                "{name} offers STARTTLS: {}, {}, {} bits",
+                session.tls_version, session.cipher, session.cipher_bits
             );
+            match fault {
+                None => findings.ok(AREA, "starttls", found),
+                Some(fault) => findings.problem(
+                    AREA,
+                    "starttls",
+                    format!("{found}; but then: {fault}"),
+                    &[fault.next_step().unwrap_or(known.mta_status()), "the MTA's log tells more"],
+                ),
+            }
             certificate(known, name, &looked, findings);
             let most =
                 looked.accepts.as_ref().and_then(|accepts| Some((accepts.bits()?.1, accepts.newest())));
