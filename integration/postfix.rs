@@ -361,11 +361,12 @@ fn records_read_back(rig: &Rig) -> Result<()> {
 fn doctor(rig: &Rig) -> Result<()> {
     let pair = Pair::start(rig, "pf-doctor", "", &["milter_mail_macros = i"], |_| Ok(()))?;
     let found = pair.examine(rig)?;
-    let wrong: Vec<&String> = found.iter().filter(|finding| !finding.starts_with("ok ")).collect();
-    let down =
-        "warning when-down default_action = accept: while the daemon does not answer mail passes unjudged";
-    demand(wrong.len() == 1 && wrong.iter().all(|finding| finding.starts_with(down)), format!("{wrong:#?}"))?;
+    // The rig's certificates are young, and nothing was decided before: those are warnings.
+    let is_wrong = |finding: &&String| finding.starts_with("problem") || finding.starts_with("not-looked");
+    let wrong: Vec<&String> = found.iter().filter(is_wrong).collect();
+    demand(wrong.is_empty(), format!("{wrong:#?}"))?;
     for so in [
+        "warning when-down default_action = accept: while the daemon does not answer mail passes unjudged",
         "ok attached Postfix: smtpd_milters = { unix:encr-milter/milter.sock,",
         "ok macro-lists main.cf has milter_mail_macros: that is for other milters",
         "ok starttls ",

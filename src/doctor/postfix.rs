@@ -205,7 +205,7 @@ fn when_down(known: &Known<'_>, main: &Parameters, ours: &[Milter], findings: &m
             &[&format!("{name} = tempfail"), RELOAD],
         ),
         ("tempfail" | "shutdown", _) => {
-            findings.ok(AREA, "when-down", format!("{so} mail waits at its senders"))
+            findings.ok(AREA, "when-down", format!("{so} mail waits at its senders"));
         }
         ("quarantine", _) => findings.warning(
             AREA,
