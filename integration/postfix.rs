@@ -98,8 +98,10 @@ impl Pair {
         command.arg("-c").arg(self.daemon.config()).args(["--mta", &self.postfix.address().to_string()]);
         let output = run_allowing(&mut command, "", &[78])?;
         let report: Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("the report: {e}"))?;
-        let word = |finding: &Value, name: &str| finding[name].as_str().unwrap_or_default().to_owned();
-        let findings = report["findings"].as_array().into_iter().flatten();
+        let word = |finding: &Value, name: &str| {
+            finding.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let findings = report.get("findings").and_then(Value::as_array).into_iter().flatten();
         Ok(findings
             .map(|finding| ["level", "code", "found"].map(|name| word(finding, name)).join(" "))
             .collect())

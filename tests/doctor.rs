@@ -59,11 +59,14 @@ fn where_there_is_nothing_nothing_passes_for_sound() {
     assert_eq!(tree.wrong(&[]), [&wrong[..], &rest].concat());
 }
 
+/// What lies there, how it comes there, and what is said of it.
+type Odd<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
 /// Whatever lies in its place, there is an answer, soon, and nothing that rests on it is `ok`.
 #[test]
 fn what_is_no_sendmail_cf_says_nothing() {
     let zeros = |path: &Path| File::create(path).unwrap().set_len(1 << 30).unwrap();
-    let kinds: [(&str, &dyn Fn(&Path), &str); 8] = [
+    let kinds: [Odd<'_>; 8] = [
         ("empty", &|path| fs::write(path, "").unwrap(), "no mailer"),
         (
             "garbage",
@@ -122,7 +125,9 @@ fn remedy(tree: &Tree, code: &str) -> String {
     let report: Value = serde_json::from_slice(&tree.examine(&["--json"]).stdout).unwrap();
     let finding =
         report["findings"].as_array().unwrap().iter().find(|finding| finding["code"] == code).unwrap();
-    finding["remedy"].as_array().unwrap().iter().map(|line| format!("{}\n", line.as_str().unwrap())).collect()
+    let lines: Vec<&str> =
+        finding["remedy"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    lines.join("\n")
 }
 
 #[test]

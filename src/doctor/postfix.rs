@@ -198,21 +198,18 @@ fn when_down(known: &Known<'_>, main: &Parameters, ours: &[Milter], findings: &m
         ("accept", _) => {
             findings.ok(AREA, "when-down", format!("{so} mail passes, as is right while rules only observe"));
         }
-        ("reject", _) => findings.warning(
-            AREA,
-            "when-down",
-            format!("{so} mail is refused for good, and lost to its senders"),
-            &[&format!("{name} = tempfail"), RELOAD],
-        ),
+        ("reject" | "quarantine", _) => {
+            let what = if action == "reject" {
+                "is refused for good, and lost to its senders"
+            } else {
+                "is taken unjudged, and put on hold"
+            };
+            let remedy = format!("{name} = tempfail");
+            findings.warning(AREA, "when-down", format!("{so} mail {what}"), &[&remedy, RELOAD]);
+        }
         ("tempfail" | "shutdown", _) => {
             findings.ok(AREA, "when-down", format!("{so} mail waits at its senders"));
         }
-        ("quarantine", _) => findings.warning(
-            AREA,
-            "when-down",
-            format!("{so} mail is taken unjudged, and put on hold"),
-            &[&format!("{name} = tempfail"), RELOAD],
-        ),
         _ => findings.problem(
             AREA,
             "when-down",
