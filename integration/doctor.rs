@@ -79,7 +79,7 @@ impl Patient {
         let mut options = Options {
             attach: daemon.listen().to_vec(),
             flags: Some("T".to_owned()),
-            timeouts: Some("C:10s;S:10s;R:30s;E:2m".to_owned()),
+            timeouts: Some("C:10s;S:10s;R:60s;E:2m".to_owned()),
             ..Options::default()
         };
         change(folder.path(), &mut options);

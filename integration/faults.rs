@@ -12,6 +12,7 @@ mod flood;
 mod folder;
 mod frames;
 mod killed;
+mod others;
 mod restarts;
 mod signals;
 mod sizes;
@@ -45,6 +46,7 @@ pub(crate) const ALL: &[(&str, Trial)] = &[
     ("fault-state-read-only", state::read_only),
     ("fault-state-gone", state::gone),
     ("fault-state-folders-for-files", state::folders_for_files),
+    ("fault-files-of-others", others::files_of_others),
     ("fault-descriptors", descriptors::none_left),
     ("fault-ten-thousand-connections", connections::ten_thousand),
     ("fault-slow-mta", slow::slow),

@@ -269,7 +269,7 @@ fn rotation(rig: &Rig) -> Result<()> {
     script(
         &bin.join("systemctl"),
         &format!(
-            "[ \"$*\" = 'kill -s HUP encr-milter.service' ] || exit 1\necho called >>{}\nkill -s HUP {pid}",
+            "[ \"$*\" = 'kill --kill-whom=main -s HUP encr-milter.service' ] || exit 1\necho called >>{}\nkill -s HUP {pid}",
             calls.display()
         ),
     )?;

@@ -4,6 +4,7 @@
 //! `docs/design.md` tells what was seen; the trials here hold Postfix to it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -16,7 +17,7 @@ use crate::rig::postfix::Postfix;
 use crate::rig::sendmail::Options;
 use crate::rig::smtp::{Client, Tls};
 use crate::rig::tap::{Frame, tap};
-use crate::rig::tool::run;
+use crate::rig::tool::{run, run_allowing};
 use crate::rig::{Result, Rig, wait};
 use crate::{promptness, waiting};
 
@@ -29,6 +30,8 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("postfix-implicit-tls", implicit_tls),
     ("postfix-proxy-protocol", proxy_protocol),
     ("postfix-records-read-back", records_read_back),
+    ("postfix-doctor", doctor),
+    ("postfix-untrue-macros", untrue_macros),
     ("postfix-tcp-is-prompt", promptness::with_postfix),
     ("postfix-max-delay", waiting::with_postfix),
 ];
@@ -48,7 +51,7 @@ enforce = { min-bits = 128 }
 struct Pair {
     daemon: Daemon,
     postfix: Postfix,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Pair {
@@ -70,7 +73,7 @@ impl Pair {
         between(folder.path())?;
         let main: Vec<String> = main.iter().map(|line| (*line).to_owned()).collect();
         let postfix = Postfix::start(rig, folder.path(), tag, &Options::default(), &main)?;
-        Ok(Pair { daemon, postfix, _folder: folder })
+        Ok(Pair { daemon, postfix, folder })
     }
 
     fn connect(&self) -> Result<Client> {
@@ -78,6 +81,30 @@ impl Pair {
         client.reply()?;
         client.say("EHLO mx.partner.example")?;
         Ok(client)
+    }
+
+    /// What `doctor` finds, as `level code found`, of a machine whose main.cf this Postfix's is.
+    fn examine(&self, rig: &Rig) -> Result<Vec<String>> {
+        let root = self.folder.path();
+        let failed = |e: std::io::Error| format!("{}: {e}", root.display());
+        fs::create_dir_all(root.join("etc")).map_err(failed)?;
+        for (target, link) in [(root.join("pf/conf"), "etc/postfix"), ("/proc".into(), "proc")] {
+            if !root.join(link).exists() {
+                symlink(target, root.join(link)).map_err(failed)?;
+            }
+        }
+        let mut command = Command::new(&rig.daemon);
+        command.args(["doctor", "--json", "--live", "--helo", "mx.partner.example", "--root"]).arg(root);
+        command.arg("-c").arg(self.daemon.config()).args(["--mta", &self.postfix.address().to_string()]);
+        let output = run_allowing(&mut command, "", &[78])?;
+        let report: Value = serde_json::from_slice(&output.stdout).map_err(|e| format!("the report: {e}"))?;
+        let word = |finding: &Value, name: &str| {
+            finding.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+        };
+        let findings = report.get("findings").and_then(Value::as_array).into_iter().flatten();
+        Ok(findings
+            .map(|finding| ["level", "code", "found"].map(|name| word(finding, name)).join(" "))
+            .collect())
     }
 
     /// All of the daemon's records; it has ended then.
@@ -329,6 +356,49 @@ fn records_read_back(rig: &Rig) -> Result<()> {
         number(&told, "/judged/messages") == Some(0) && notes.contains("lines: Postfix's"),
         format!("{told:#}"),
     )
+}
+
+/// `doctor` finds nothing wrong with it, and a message that it begins is judged; what the snippet says of a daemon that is
+/// down is held against the rules.
+fn doctor(rig: &Rig) -> Result<()> {
+    let pair = Pair::start(rig, "pf-doctor", "", &["milter_mail_macros = i"], |_| Ok(()))?;
+    let found = pair.examine(rig)?;
+    // The rig's certificates are young, and nothing was decided before: those are warnings.
+    let is_wrong = |finding: &&String| finding.starts_with("problem") || finding.starts_with("not-looked");
+    let wrong: Vec<&String> = found.iter().filter(is_wrong).collect();
+    demand(wrong.is_empty(), format!("{wrong:#?}"))?;
+    for so in [
+        "warning when-down default_action = accept: while the daemon does not answer mail passes unjudged",
+        "ok attached Postfix: smtpd_milters = { unix:encr-milter/milter.sock,",
+        "ok macro-lists main.cf has milter_mail_macros: that is for other milters",
+        "ok starttls ",
+        "ok live a message begun and taken back came to the milter with what was negotiated (TLSv1.3, 256 bits)",
+    ] {
+        demand(found.iter().any(|finding| finding.starts_with(so)), format!("no {so:?}: {found:#?}"))?;
+    }
+    Ok(())
+}
+
+/// What an administrator can make Postfix say that is not so: `doctor` finds it, and it is as bad as that says.
+fn untrue_macros(rig: &Rig) -> Result<()> {
+    let main =
+        ["milter_macro_defaults = cipher_bits=256, tls_version=TLSv1.3, cipher=X", "milter_macro_v = 8.17.1"];
+    let mut pair = Pair::start(rig, "pf-untrue", "", &main, |_| Ok(()))?;
+    let found = pair.examine(rig)?;
+    for so in [
+        "problem macro-values Postfix: milter_macro_defaults has a value for cipher_bits, tls_version, cipher:",
+        "warning macro-values Postfix calls itself `8.17.1` (milter_macro_v)",
+    ] {
+        demand(found.iter().any(|finding| finding.starts_with(so)), format!("no {so:?}: {found:#?}"))?;
+    }
+    let mut client = pair.connect()?;
+    client.say("MAIL FROM:<clear@partner.example>")?;
+    client.say("RCPT TO:<user@rig.example>")?;
+    client.say("QUIT")?;
+    let records = pair.records()?;
+    let record = records.iter().find(|record| record["sender"] == "clear@partner.example");
+    let record = record.ok_or_else(|| format!("no record: {records:#?}"))?;
+    demand(record["cipher_bits"] == 256 && record["verdict"] != "fail", format!("in the clear: {record:#}"))
 }
 
 fn number(value: &Value, place: &str) -> Option<u64> {

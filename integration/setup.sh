@@ -105,7 +105,14 @@ if [ ! -e "$machine/.complete" ]; then
     mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)
     include=$(IFS=,; echo "${booted[*]}")
     mkdir -p "${machine%/*}"
-    as_root debootstrap --variant=minbase --include="$include" bookworm "$machine" "${mirror:-http://deb.debian.org/debian}" >&2
+    # Hundreds of lines that nobody wants to see, as long as it works.
+    log=$machine.log
+    if ! as_root debootstrap --variant=minbase --include="$include" bookworm "$machine" \
+        "${mirror:-http://deb.debian.org/debian}" >"$log" 2>&1; then
+        cat "$log" >&2
+        echo "setup: debootstrap has failed; what it said stands above, and in $log" >&2
+        exit 1
+    fi
     as_root rm -rf "$machine"/var/cache/apt/archives "$machine"/var/lib/apt/lists
     as_root touch "$machine/.complete"
 fi

@@ -58,8 +58,17 @@ struct Known<'a> {
     daemon: Option<DaemonFile>,
     policy: Option<Policy>,
     running: Option<Running>,
+    /// Whether Postfix is the MTA, in sendmail's place.
+    is_postfix: bool,
     today: Day,
     now: jiff::Timestamp,
+}
+
+impl Known<'_> {
+    /// Shows how the MTA does.
+    fn mta_status(&self) -> &'static str {
+        if self.is_postfix { "systemctl status postfix" } else { "systemctl status sendmail" }
+    }
 }
 
 /// Looks at everything. `control` asks the daemon, by the socket that its file names.
@@ -72,6 +81,7 @@ pub fn examine(settings: &Settings, control: &dyn Fn(&Path) -> Box<dyn Control>)
         daemon: None,
         policy: None,
         running: None,
+        is_postfix: false,
         today: Day::of_unix_seconds(now.as_second()),
         now,
     };
@@ -79,7 +89,10 @@ pub fn examine(settings: &Settings, control: &dyn Fn(&Path) -> Box<dyn Control>)
     let sendmail = mta::find(&known, &mut findings);
     if let Some(sendmail) = &sendmail {
         sendmail_side(&known, sendmail, &mut findings);
+    } else if findings.has_problem("sendmail-cf") {
+        without_cf(&known, &mut findings);
     } else {
+        known.is_postfix = true;
         postfix::examine(&known, &mut findings);
     }
     records::told(&known, &mut findings);
@@ -93,6 +106,29 @@ pub fn examine(settings: &Settings, control: &dyn Fn(&Path) -> Box<dyn Control>)
 struct Sendmail {
     cf: Cf,
     path: PathBuf,
+}
+
+/// What rests on sendmail.cf, where there is none to be read. Of the rest, what an MTA offers can be asked of itself.
+fn without_cf(known: &Known<'_>, findings: &mut Findings) {
+    let why = "is told by sendmail.cf, which is not there to be read";
+    let remedy = ["see [sendmail-cf] above"];
+    let rest: [(Area, &str, &str); 3] = [
+        (Area::Mta, "attached", "whether the milter is asked"),
+        (Area::Tls, "log-level", "whether sendmail's log tells of TLS"),
+        (Area::Access, "access-first", "whether rules of an access map come before us"),
+    ];
+    for (area, code, what) in rest {
+        findings.not_looked(area, code, format!("{what} {why}"), &remedy);
+    }
+    match &known.settings.mta {
+        Some(target) => strength::examine_one(known, target, findings),
+        None => findings.not_looked(
+            Area::Tls,
+            "starttls",
+            format!("where the MTA listens {why}"),
+            &["--mta HOST:PORT"],
+        ),
+    }
 }
 
 fn sendmail_side(known: &Known<'_>, sendmail: &Sendmail, findings: &mut Findings) {

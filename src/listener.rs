@@ -260,7 +260,7 @@ fn bind_unix(path: &Path, ownership: &Ownership) -> Result<(UnixListener, Socket
     let socket =
         Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None).map_err(io("making a socket"))?;
     let address = SockAddr::unix(&beside).map_err(io("naming the socket"))?;
-    socket.bind(&address).map_err(io("binding"))?;
+    socket.bind(&address).map_err(io("binding (its folder must be the daemon's user's to write to)"))?;
     if uid.is_some() || gid.is_some() {
         std::os::unix::fs::chown(&beside, uid.map(Uid::as_raw), gid.map(Gid::as_raw)).map_err(|error| {
             let _ = std::fs::remove_file(&beside);

@@ -200,6 +200,7 @@ pub fn look(host: &str, addresses: &[SocketAddr], settings: &Settings) -> Look {
     if settings.thorough && matches!(look.starttls, Starttls::Works | Starttls::Failed) {
         look.accepts = Some(accepts(&look, address, settings));
     }
+    look.notes.extend(without_encryption(&look));
     look
 }
 
@@ -250,24 +251,36 @@ fn converse(look: &mut Look, addresses: &[SocketAddr], settings: &Settings) -> R
         look.session = tls::session(ssl, Offer::Usual);
         look.certificate = tls::certificate(ssl, &objections);
     }
-    // What was negotiated is known; what goes wrong from here on is told beside it.
-    match conversation.say(Step::EhloAgain, &format!("EHLO {}", settings.helo)) {
-        Ok(reply) if reply.is_positive() => {
-            look.extensions_within_tls = reply.extensions();
-            if offers_starttls(&look.extensions_within_tls) {
-                look.notes
-                    .push("it offers STARTTLS within TLS again (RFC 3207 section 4.2 forbids it)".to_owned());
-            }
-            conversation.quit();
-        }
-        Ok(reply) => {
-            look.notes.push(format!("it refuses EHLO within TLS: {}", reply.shown()));
-            conversation.quit();
-        }
-        // With TLSv1.3 a server that demands a certificate of us says so only now.
-        Err(fault) => look.notes.push(format!("{fault}; perhaps it demands a certificate of its clients")),
+    // What was negotiated is known, and stays so; but a server that serves nobody within TLS takes no mail there.
+    let reply = conversation.say(Step::EhloAgain, &format!("EHLO {}", settings.helo))?;
+    if !reply.is_positive() {
+        conversation.quit();
+        return Err(Fault::Refused(Step::EhloAgain, reply.shown()));
     }
+    look.extensions_within_tls = reply.extensions();
+    if offers_starttls(&look.extensions_within_tls) {
+        look.notes.push("it offers STARTTLS within TLS again (RFC 3207 section 4.2 forbids it)".to_owned());
+    }
+    conversation.quit();
     Ok(())
+}
+
+/// Encryption that is none: as the session that any client gets, or where a client asks for it.
+fn without_encryption(look: &Look) -> Option<String> {
+    let is_null = |tried: &Tried| tried.outcome.bits() == Some(0);
+    if look.session.as_ref().is_some_and(|session| session.cipher_bits == 0) {
+        return Some(
+            "the cipher does not encrypt (NULL): everybody on the way can read what goes over it, and every demand of \
+             bits refuses it"
+                .to_owned(),
+        );
+    }
+    let mut all = look.accepts.iter().flat_map(|accepts| accepts.versions.iter().chain(&accepts.strengths));
+    all.any(is_null).then(|| {
+        "it takes a cipher that does not encrypt (NULL) from a client that offers no other: its list of ciphers should \
+         have no eNULL"
+            .to_owned()
+    })
 }
 
 fn offers_starttls(extensions: &[String]) -> bool {

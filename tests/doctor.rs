@@ -10,200 +10,16 @@ mod support;
 
 use serde_json::Value;
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::io::Read;
+use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 use support::smtp_server::{Identity, Server};
-
-const POLICY: &str =
-    "version = 1\n[[rule]]\nname = \"everyone\"\nclient = [\"*\"]\nsoft-fail = { min-bits = 128 }\n";
-const DAEMON: &str = "version = 1\n[log]\ndecisions = \"/var/log/encr-milter/decisions.jsonl\"\n";
-const CF: &str = "\
-O PidFile=/run/sendmail.pid
-O InputMailFilters=encr-milter
-Kaccess hash -T<TMPF> -o /etc/mail/access
-Xencr-milter, S=local:/run/encr-milter/milter.sock, F=T, T=C:10s;S:10s;R:30s;E:2m
-";
-const DAEMON_FILE: &str = "etc/encr-milter/encr-milter.toml";
-const POLICY_FILE: &str = "etc/encr-milter/policy.toml";
-const CF_FILE: &str = "etc/mail/sendmail.cf";
-const DECISIONS: &str = "var/log/encr-milter/decisions.jsonl";
-
-/// A machine: its files, and who answers there.
-struct Tree {
-    root: tempfile::TempDir,
-    mta: Option<Server>,
-}
-
-/// What `GET /status` of a daemon says.
-const STATUS: &str = r#"{"version":"0.1.0","pid":322,"state":"running","since":"2026-11-22T00:00:00Z",
-    "config":"/etc/encr-milter/encr-milter.toml",
-    "policy":{"fingerprint":"POLICY","rules":1,"keys":1,"since":"2026-11-22T00:00:00Z"},
-    "last_load":{"outcome":"in-force","cause":"start","at":"2026-11-22T00:00:00Z","took_ms":1,"changes":[],
-        "further_changes":0,"notes":[],"errors":0,"warnings":0,"diagnostics":[],"drawn":""},
-    "loads":{"in_force":1,"refused":0},"listeners":[],"connections":{},
-    "decisions":{"accept":9,"tempfail":0,"reject":0,"unknown":0,"in_doubt":0},
-    "lost":{"log":{"queue_full":LOST,"not_written":0}}}"#;
-
-impl Tree {
-    /// One where nothing is wrong.
-    fn healthy() -> Self {
-        static IDENTITY: LazyLock<Identity> =
-            LazyLock::new(|| Identity::issue("localhost", &["localhost"], 90, None));
-        let root = tempfile::tempdir().unwrap();
-        let tree = Self { root, mta: Some(Server::sound(Some(IDENTITY.server()))) };
-        for folder in
-            ["etc/encr-milter", "etc/mail", "run/encr-milter", "var/lib/encr-milter", "var/log/encr-milter"]
-        {
-            fs::create_dir_all(tree.path(folder)).unwrap();
-        }
-        for folder in ["", "run", "run/encr-milter"] {
-            tree.mode(folder, 0o755);
-        }
-        let record = "{\"ts\":\"2026-11-22T02:07:29Z\",\"direction\":\"inbound\",\"verdict\":\"pass\",\"policy\":\"000000000000\"}\n";
-        tree.put(DAEMON_FILE, DAEMON);
-        tree.put(POLICY_FILE, POLICY);
-        tree.put(DECISIONS, record);
-        tree.put("etc/mail/access", "# nothing\n");
-        tree.put("etc/mail/access.db", "");
-        tree.put(CF_FILE, CF);
-        tree.put("run/sendmail.pid", "321\n/usr/sbin/sendmail -bd -q10m\n");
-        tree.process(321, "sendmail-mta", "sendmail: MTA: accepting connections");
-        tree.process(322, "encr-milter", "encr-milter\0run\0-c\0/etc/encr-milter/encr-milter.toml");
-        tree.milter(|stream| answer(stream, &negotiated("i {client_addr} {cipher_bits} {verify}")));
-        tree.control(&tree.fingerprint(), 0);
-        tree
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn put(&self, name: &str, text: &str) {
-        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
-        fs::write(self.path(name), text).unwrap();
-    }
-
-    fn mode(&self, name: &str, mode: u32) {
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    fn change(&self, name: &str, from: &str, to: &str) {
-        let text = fs::read_to_string(self.path(name)).unwrap();
-        assert!(text.contains(from), "{name} has no {from:?}");
-        let at = self.path(name).metadata().unwrap().modified().unwrap();
-        self.put(name, &text.replace(from, to));
-        touch(&self.path(name), at);
-    }
-
-    /// A process of this user.
-    fn process(&self, pid: u32, name: &str, title: &str) {
-        self.put(&format!("proc/{pid}/comm"), &format!("{name}\n"));
-        self.put(&format!("proc/{pid}/cmdline"), title);
-        let uid = nix::unistd::geteuid();
-        self.put(
-            &format!("proc/{pid}/status"),
-            &format!("Uid:\t{uid}\t{uid}\t{uid}\t{uid}\nGid:\t0\t0\t0\t0\nGroups:\t\n"),
-        );
-    }
-
-    /// What the policy's fingerprint is, `check` says.
-    fn fingerprint(&self) -> String {
-        let check = run(&["check", "--json", "--policy", self.path(POLICY_FILE).to_str().unwrap()]);
-        let report: Value = serde_json::from_slice(&check.stdout).unwrap();
-        report["policy"].as_str().unwrap().to_owned()
-    }
-
-    /// Somebody on the milter's socket.
-    fn milter(&self, serve: impl Fn(&mut UnixStream) + Send + 'static) {
-        let path = self.path("run/encr-milter/milter.sock");
-        let _ = fs::remove_file(&path);
-        listen(&path, serve);
-        self.mode("run/encr-milter/milter.sock", 0o660);
-    }
-
-    /// A daemon that tells this of itself.
-    fn control(&self, policy: &str, lost: u64) {
-        let body = STATUS.replace("POLICY", policy).replace("LOST", &lost.to_string());
-        let path = self.path("run/encr-milter/control.sock");
-        let _ = fs::remove_file(&path);
-        listen(&path, move |stream| {
-            let _ = stream.read(&mut [0; 1024]);
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
-        });
-    }
-
-    fn examine(&self, more: &[&str]) -> Output {
-        let root = self.root.path().to_str().unwrap();
-        let mut arguments = vec!["doctor", "--root", root, "--timeout", "2", "--helo", "localhost"];
-        let target = self.mta.as_ref().map(Server::target);
-        if let Some(target) = &target {
-            arguments.extend(["--mta", target]);
-        }
-        run(&[&arguments[..], more].concat())
-    }
-
-    /// `level code` of all that is not as it should be.
-    fn wrong(&self, more: &[&str]) -> Vec<String> {
-        let output = self.examine(&[&["--json"], more].concat());
-        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-        assert_eq!(output.status.code() == Some(0), report["problems"] == 0, "{report:#}");
-        assert_eq!(output.status.code() == Some(78), report["problems"] != 0, "{report:#}");
-        let mut found = Vec::new();
-        for finding in report["findings"].as_array().unwrap() {
-            let level = finding["level"].as_str().unwrap();
-            if level != "ok" {
-                if !finding["remedy"].is_array() {
-                    found.push(format!("no remedy: {finding}"));
-                }
-                found.push(format!("{level} {}", finding["code"].as_str().unwrap()));
-            }
-        }
-        found.dedup();
-        found
-    }
-}
-
-fn run(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_encr-milter")).args(arguments).output().unwrap()
-}
-
-fn touch(path: &Path, at: SystemTime) {
-    File::options().append(true).open(path).unwrap().set_modified(at).unwrap();
-}
-
-fn listen(path: &Path, serve: impl Fn(&mut UnixStream) + Send + 'static) {
-    let listener = UnixListener::bind(path).unwrap();
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            serve(&mut stream.unwrap());
-        }
-    });
-}
-
-/// Answers the offer with these bytes, and waits for the end.
-fn answer(stream: &mut UnixStream, bytes: &[u8]) {
-    let mut offer = [0; 17];
-    let _ = stream.read_exact(&mut offer);
-    let _ = stream.write_all(bytes);
-    let _ = stream.read(&mut [0; 16]);
-}
-
-/// A milter's answer that asks for these macros with MAIL.
-fn negotiated(macros: &str) -> Vec<u8> {
-    let mut payload = vec![b'O'];
-    payload.extend([6u32, 0, 0].iter().flat_map(|word| word.to_be_bytes()));
-    payload.extend([0, 0, 0, 2]);
-    payload.extend(macros.as_bytes());
-    payload.push(0);
-    [&u32::try_from(payload.len()).unwrap().to_be_bytes()[..], &payload].concat()
-}
+use support::tree::{
+    CF, CF_FILE, DAEMON, DAEMON_FILE, DECISIONS, POLICY, POLICY_FILE, Tree, answer, listen, negotiated, touch,
+};
 
 #[test]
 fn nothing_is_wrong_with_a_healthy_machine() {
@@ -238,7 +54,125 @@ fn what_a_file_says_cannot_act_on_a_terminal() {
 fn where_there_is_nothing_nothing_passes_for_sound() {
     let root = tempfile::tempdir().unwrap();
     let tree = Tree { root, mta: None };
-    assert_eq!(tree.wrong(&[]), ["problem daemon-file", "problem sendmail-cf"]);
+    let rest = ["attached", "log-level", "access-first", "starttls"].map(|code| format!("not-looked {code}"));
+    let wrong = ["problem daemon-file", "problem sendmail-cf"].map(str::to_owned);
+    assert_eq!(tree.wrong(&[]), [&wrong[..], &rest].concat());
+}
+
+/// What lies there, how it comes there, and what is said of it.
+type Odd<'a> = (&'a str, &'a dyn Fn(&Path), &'a str);
+
+/// Whatever lies in its place, there is an answer, soon, and nothing that rests on it is `ok`.
+#[test]
+fn what_is_no_sendmail_cf_says_nothing() {
+    let zeros = |path: &Path| File::create(path).unwrap().set_len(1 << 30).unwrap();
+    let kinds: [Odd<'_>; 8] = [
+        ("empty", &|path| fs::write(path, "").unwrap(), "no mailer"),
+        (
+            "garbage",
+            &|path| fs::write(path, [0xff, 0, b'\n', b'O', b'X'].repeat(10_000)).unwrap(),
+            "no mailer",
+        ),
+        ("cut off", &|path| fs::write(path, CF.split("Mlocal").next().unwrap()).unwrap(), "no mailer"),
+        ("many lines", &|path| fs::write(path, "x\n".repeat(2_000_000)).unwrap(), "no mailer"),
+        ("a folder", &|path| fs::create_dir(path).unwrap(), "a folder, and no file"),
+        (
+            "a pipe",
+            &|path| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+            "a pipe, and no file",
+        ),
+        ("a device", &|path| std::os::unix::fs::symlink("/dev/zero", path).unwrap(), "a device, and no file"),
+        ("a gigabyte", &zeros, "more than 4 MB"),
+    ];
+    for (kind, make, why) in kinds {
+        let tree = Tree::healthy();
+        fs::remove_file(tree.path(CF_FILE)).unwrap();
+        make(&tree.path(CF_FILE));
+        let begun = std::time::Instant::now();
+        let output = tree.examine(&["--json"]);
+        assert!(begun.elapsed() < support::DEADLINE, "{kind}: {:?}", begun.elapsed());
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let findings = report["findings"].as_array().unwrap();
+        let of = |code: &str| findings.iter().find(|finding| finding["code"] == code).unwrap();
+        assert_eq!(of("sendmail-cf")["level"], "problem", "{kind}");
+        assert!(of("sendmail-cf")["found"].as_str().unwrap().contains(why), "{kind}: {}", of("sendmail-cf"));
+        for code in ["attached", "log-level", "access-first"] {
+            assert_eq!(of(code)["level"], "not-looked", "{kind}: {code}");
+        }
+        // The MTA was named: it can be asked.
+        assert_eq!(of("starttls")["level"], "ok", "{kind}");
+    }
+}
+
+/// Where nothing is to be read from, nothing is waited for.
+#[test]
+fn a_pipe_in_the_place_of_any_file_is_told() {
+    for (file, expected) in [
+        ("etc/mail/access", "not-looked access-first"),
+        (DECISIONS, "not-looked macros-told"),
+        ("run/sendmail.pid", "not-looked not-restarted"),
+    ] {
+        let tree = Tree::healthy();
+        fs::remove_file(tree.path(file)).unwrap();
+        nix::unistd::mkfifo(&tree.path(file), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let found = tree.wrong(&[]);
+        assert!(found.iter().any(|wrong| wrong == expected), "{file}: {found:?}");
+    }
+}
+
+/// What stands below a finding.
+fn remedy(tree: &Tree, code: &str) -> String {
+    let report: Value = serde_json::from_slice(&tree.examine(&["--json"]).stdout).unwrap();
+    let finding =
+        report["findings"].as_array().unwrap().iter().find(|finding| finding["code"] == code).unwrap();
+    let lines: Vec<&str> =
+        finding["remedy"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn the_line_to_write_is_that_for_the_rules_there_are() {
+    let tree = Tree::healthy();
+    tree.change(CF_FILE, "\nXencr-milter", "\n#Xencr-milter");
+    assert!(remedy(&tree, "attached").contains("milter.sock, F=T, T=C:10s"), "{}", remedy(&tree, "attached"));
+    tree.put(POLICY_FILE, &POLICY.replace("soft-fail", "observe"));
+    let line = remedy(&tree, "attached");
+    assert!(line.contains("milter.sock, T=C:10s") && !line.contains("F=T"), "{line}");
+    tree.put(POLICY_FILE, "version = 1\n[[rule]]\n");
+    let line = remedy(&tree, "attached");
+    assert!(
+        line.contains("milter.sock, T=C:10s") && line.contains("with F=T before T= where rules"),
+        "{line}"
+    );
+}
+
+#[test]
+fn without_starttls_debians_own_way_to_it_is_named() {
+    let mut tree = Tree::healthy();
+    tree.mta = Some(Server::sound(None));
+    assert!(remedy(&tree, "starttls").contains("confSERVER_CERT"));
+    tree.put("usr/share/sendmail/update_tls", "#!/bin/sh\n");
+    let lines = remedy(&tree, "starttls");
+    assert!(lines.contains("sh /usr/share/sendmail/update_tls new"), "{lines}");
+    assert!(lines.contains("include(`/etc/mail/tls/starttls.m4')dnl"), "{lines}");
+}
+
+#[test]
+fn mail_of_the_host_itself_is_no_alarm_on_its_first_day() {
+    let tree = Tree::healthy();
+    let record = |day: u8, address: &str| {
+        format!(
+            "{{\"ts\":\"2026-11-{day}T02:07:29Z\",\"direction\":\"inbound\",\"client_addr\":\"{address}\",\"verdict\":\"exempt\"}}\n"
+        )
+    };
+    tree.put(DECISIONS, &(record(20, "127.0.0.1") + &record(20, "::1")));
+    assert_eq!(tree.wrong(&[]), ["not-looked all-exempt"]);
+    assert!(remedy(&tree, "all-exempt").contains("another host"), "{}", remedy(&tree, "all-exempt"));
+    // Days later somebody else should have come; and whoever is exempt by a network of the policy's is not the host itself.
+    tree.put(DECISIONS, &(record(20, "127.0.0.1") + &record(22, "127.0.0.1")));
+    assert_eq!(tree.wrong(&[]), ["warning all-exempt"]);
+    tree.put(DECISIONS, &(record(20, "127.0.0.1") + &record(20, "192.0.2.1")));
+    assert_eq!(tree.wrong(&[]), ["warning all-exempt"]);
 }
 
 /// What is done to a healthy tree, and what is found then.
@@ -313,6 +247,11 @@ const BROKEN: &[Break] = &[
     (|tree| tree.change(CF_FILE, "\nXencr-milter", "\n#Xencr-milter"), &["problem attached"]),
     (|tree| tree.change(CF_FILE, "F=T", "Q=T"), &["problem filter-fault", "warning when-down"]),
     (|tree| tree.change(CF_FILE, "F=T", "F=R"), &["warning when-down"]),
+    // Its name is ours, and nobody can be asked there.
+    (
+        |tree| tree.change(CF_FILE, "S=local:/run", &format!("S=unix:{}run", "/".repeat(5000))),
+        &["problem attached", "problem socket-agreed"],
+    ),
     (|tree| tree.change(CF_FILE, "F=T, ", ""), &["warning when-down"]),
     (|tree| tree.change(CF_FILE, "C:10s", "C:10m"), &["warning timeouts"]),
     (
@@ -359,7 +298,7 @@ const BROKEN: &[Break] = &[
     // The one that runs has another configuration, in which there is no milter.
     (
         |tree| {
-            tree.put("etc/mail/other.cf", "O PidFile=/run/sendmail.pid\n");
+            tree.put("etc/mail/other.cf", "O PidFile=/run/sendmail.pid\nMlocal, P=/x\n");
             tree.put("run/sendmail.pid", "321\n/usr/sbin/sendmail -bd -C /etc/mail/other.cf\n");
         },
         &["warning other-cf", "problem attached"],
@@ -507,4 +446,39 @@ fn postfix_is_looked_at_in_sendmails_place() {
         "smtpd_milters = unix:/run/encr-milter/milter.sock\nmilter_default_action = accept\n",
     );
     assert_eq!(tree.wrong(&[]), ["warning attached", "warning when-down"]);
+    fs::remove_file(tree.path("etc/postfix/master.cf")).unwrap();
+    let ours = "smtpd_milters = { unix:/run/encr-milter/milter.sock, default_action=tempfail }\n";
+    for (lines, expected) in [
+        // What an entry says of itself goes before the general word.
+        ("milter_default_action = accept\n", &[][..]),
+        ("milter_mail_macros = i\nmilter_connect_macros = j\n", &[]),
+        ("milter_macro_v = 8.17.1\n", &["warning macro-values"]),
+        ("mail_name = MyMTA\n", &["warning macro-values"]),
+        ("milter_macro_v = $mail_name 1\n", &[]),
+        ("milter_macro_defaults = auth_type=TLS,\n  {cipher_bits}=256\n", &["problem macro-values"]),
+        ("milter_macro_defaults = daemon_port=25\n", &[]),
+        ("smtpd_milter_maps = cidr:/etc/postfix/m\n", &["warning attached"]),
+        ("receive_override_options = no_milters\n", &["problem attached"]),
+        ("non_smtpd_milters = $smtpd_milters\n", &["warning attached"]),
+    ] {
+        tree.put("etc/postfix/main.cf", &format!("{ours}{lines}"));
+        assert_eq!(tree.wrong(&[]), expected, "{lines}");
+    }
+    let inner = "127.0.0.1:10025 inet n - y - - smtpd\n  -o receive_override_options=no_milters\n";
+    tree.put("etc/postfix/main.cf", ours);
+    tree.put("etc/postfix/master.cf", inner);
+    assert_eq!(tree.wrong(&[]), [] as [&str; 0]);
+    tree.put("etc/postfix/master.cf", &inner.replace("127.0.0.1:10025", "smtp"));
+    assert_eq!(tree.wrong(&[]), ["warning attached"]);
+    fs::remove_file(tree.path("etc/postfix/master.cf")).unwrap();
+    for (action, expected) in [
+        ("accept", &["warning when-down"][..]),
+        ("reject", &["warning when-down"]),
+        ("never", &["problem when-down"]),
+    ] {
+        tree.put("etc/postfix/main.cf", &ours.replace("tempfail", action));
+        assert_eq!(tree.wrong(&[]), expected, "{action}");
+    }
+    tree.put("etc/postfix/main.cf", "# nothing yet\n");
+    assert_eq!(tree.wrong(&[]), ["problem attached"]);
 }

@@ -349,11 +349,77 @@ fn what_was_negotiated_is_told_even_where_the_server_goes_then() {
         connection.line();
     });
     let (code, host) = looked(&server, &["--quick"]);
-    assert_eq!((code, &host["session"]["cipher_bits"]), (0, &Value::from(256)), "{host:#}");
+    assert_eq!((code, &host["session"]["cipher_bits"]), (69, &Value::from(256)), "{host:#}");
+    assert_eq!(host["fault"]["message"], "the server closed the connection at EHLO within TLS");
     assert!(
-        host["notes"][0].as_str().unwrap().contains("closed the connection at EHLO within TLS"),
+        host["fault"]["next_step"].as_str().unwrap().contains("a certificate of its clients"),
         "{host:#}"
     );
+    assert_eq!(met(&host), [0, 112, 128, 168, 256]);
+    // Fewer bits than are asked for are an answer all the same.
+    assert_eq!(looked(&server, &["--quick", "--require", "256"]).0, 69);
+    assert_eq!(looked(&server, &["--quick", "--require", "257"]).0, 1);
+}
+
+/// What a server does within TLS.
+type Within = (&'static str, fn(&mut Connection) -> bool, i32, &'static str);
+
+#[test]
+fn what_a_server_does_within_tls_counts_as_before_it() {
+    const BEHAVIOUR: &[Within] = &[
+        ("is silent", |connection| connection.line().is_none(), 69, "timed-out"),
+        ("refuses", |connection| connection.send(b"554 5.7.1 not you\r\n"), 69, "refused"),
+        ("closes", |_| true, 69, "closed"),
+        ("is no SMTP", |connection| connection.send(b"hello\r\n"), 76, "not-smtp"),
+        ("floods a line", |connection| connection.send(&b"250-x".repeat(100_000)), 76, "too-much"),
+        ("floods lines", |connection| connection.send(&b"250-x\r\n".repeat(100_000)), 76, "too-much"),
+    ];
+    thread::scope(|scope| {
+        for (name, behave, code, fault) in BEHAVIOUR {
+            scope.spawn(move || {
+                let context = Identity::issue("localhost", &["localhost"], 20, None).server().build();
+                let server = Server::start(move |connection| {
+                    starttls(connection, b"220 go\r\n");
+                    connection.handshake(&context);
+                    connection.line();
+                    behave(connection);
+                });
+                let (told, host) = looked(&server, &["--quick", "--timeout", "5"]);
+                assert_eq!((told, &host["fault"]["code"]), (*code, &Value::from(*fault)), "{name}: {host:#}");
+                assert_eq!(host["session"]["cipher_bits"], 256, "{name}");
+            });
+        }
+    });
+}
+
+#[test]
+fn a_cipher_that_does_not_encrypt_is_noted() {
+    let null = server_with(|context| {
+        context.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
+        context.set_cipher_list("eNULL:@SECLEVEL=0").unwrap();
+    });
+    let (_, host) = looked(&null, &[]);
+    assert_eq!((&host["session"]["cipher_bits"], met(&host)), (&Value::from(0), vec![0]), "{host:#}");
+    let notes = |host: &Value| host["notes"].to_string();
+    assert!(notes(&host).contains("the cipher does not encrypt (NULL)"), "{host:#}");
+    let both = server_with(|context| {
+        context.set_cipher_list("ALL:eNULL:@SECLEVEL=0").unwrap();
+    });
+    let (code, host) = looked(&both, &[]);
+    assert_eq!((code, &host["session"]["cipher_bits"]), (0, &Value::from(256)));
+    assert!(notes(&host).contains("from a client that offers no other"), "{host:#}");
+    let neither = server_with(|context| context.set_cipher_list("ALL:!eNULL:@SECLEVEL=0").unwrap());
+    let (_, host) = looked(&neither, &[]);
+    assert!(!notes(&host).contains("NULL"), "{host:#}");
+}
+
+#[test]
+fn a_failed_handshake_contradicts_nothing() {
+    let server = Server::start(|connection| starttls(connection, b"220 go\r\n"));
+    let (code, host) = looked(&server, &["--quick"]);
+    assert_eq!((code, met(&host)), (76, vec![]), "{host:#}");
+    let nothing = host["thresholds"][0]["means"].as_str().unwrap();
+    assert!(nothing.contains("sendmail defers mail where a handshake fails"), "{nothing}");
 }
 
 #[test]

@@ -8,9 +8,12 @@
 
 mod support;
 
-use encr_milter::evidence::{Observed, Rollup, Store};
+use encr_milter::evidence::{Observed, Rollup, Store, ripeness};
 use encr_milter::policy::Day;
+use encr_milter::policy::decide::decide;
 use encr_milter::policy::record::Record;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -368,4 +371,129 @@ fn the_running_daemon_takes_it_for_the_next_message() {
     let refused = daemon.one_message(&told("128"));
     assert!(refused.contains("554 5.7.0") && refused.contains("128 less than 256"), "{refused}");
     daemon.stop();
+}
+
+/// The guide's own rule for a partner: whoever connects from there in their own name meets it on both sides.
+const TWO_SIDES: &str = "\
+[gate]
+min-messages = 50
+[[rule]]
+name = \"partner\"
+client = [\"partner.example\", \"192.0.2.7\"]
+sender = [\"partner.example\"]
+recipient = [\"partners@ours.example\"]
+observe = { min-bits = 128 }
+";
+/// A rule that decides before it, where both are met.
+const HARDER: &str = "\
+[[rule]]
+name = \"harder\"
+sender = [\"harder.example\"]
+enforce = { min-bits = 256 }
+";
+
+/// A message from a host with such an address, in such a name, to such a recipient, with so many bits.
+fn message(host: usize, sender: usize, recipient: usize, bits: usize) -> String {
+    let host = ["192.0.2.7", "192.0.2.8", "198.51.100.1"][host];
+    let sender = ["a@partner.example", "a@harder.example", "a@other.example"][sender];
+    let recipient = ["partners@ours.example", "us@ours.example"][recipient];
+    let bits = [0, 128, 256][bits];
+    json!({
+        "ts": jiff::Timestamp::now(), "client_name": format!("[{host}]"), "client_addr": host,
+        "client_resolve": "FAIL", "sender": sender, "recipient": recipient, "cipher_bits": bits,
+        "tls_version": if bits > 0 { "TLSv1.3" } else { "" }, "cipher": if bits > 0 { "X" } else { "" },
+    })
+    .to_string()
+}
+
+/// The evidence of these, and in how many of them the rule was met, and was not passed.
+fn judged(policy: &encr_milter::policy::Policy, messages: &[String]) -> (Rollup, u64, u64) {
+    let today = Day::of_unix_seconds(now());
+    let mut rollup = Rollup::new(1000);
+    for ago in 0..20 {
+        rollup.stand(policy, Day(today.0 - ago));
+    }
+    let (mut met, mut failed) = (0, 0);
+    for text in messages {
+        let record: Record<'_> = serde_json::from_str(text).unwrap();
+        let facts = record.facts();
+        let decision = decide(policy, &facts, record.envelope(), today);
+        rollup.observe(&Observed::of(&facts, &decision, record.ts.unwrap()));
+        if decision.held.iter().flatten().any(|held| held.rule.name == "partner") {
+            met += 1;
+            failed += u64::from(record.cipher_bits == Some(0));
+        }
+    }
+    (rollup, met, failed)
+}
+
+#[test]
+fn a_message_that_meets_a_rule_on_two_sides_counts_once() {
+    let home = Home::new(TWO_SIDES);
+    let policy = support::policy(TWO_SIDES);
+    let mut messages = vec![message(0, 0, 0, 1); 30];
+    let keep = |messages: &[String]| {
+        let path = home.path("state/evidence.db");
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        Store::open(&path).unwrap().add(&judged(&policy, messages).0).unwrap();
+    };
+    let told = || {
+        let (_, checked) = json_of(&home, &["promote", "--check", "--all"]);
+        let (_, report) = json_of(&home, &["report"]);
+        let rule = &report["rules"][0];
+        assert_eq!(rule["ripeness"]["messages"], checked[0]["messages"]);
+        assert_eq!(rule["held"], checked[0]["messages"], "{rule:#}");
+        let mode = &rule["modes"][0];
+        assert_eq!(
+            mode["passed"].as_u64().unwrap() + mode["failed"].as_u64().unwrap(),
+            checked[0]["messages"].as_u64().unwrap()
+        );
+        assert_eq!(mode["failed"], checked[0]["failures"]);
+        (
+            checked[0]["messages"].as_u64().unwrap(),
+            checked[0]["failures"].as_u64().unwrap(),
+            checked[0]["ripe"] == true,
+        )
+    };
+    keep(&messages);
+    // On three sides, and so 90 rows' worth.
+    assert_eq!(told(), (30, 0, false));
+    let refused = run(&home, &["promote", "partner", "--to", "soft-fail"]);
+    assert_eq!(code(&refused), 1, "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("30 of 50 messages"), "{}", stderr(&refused));
+    // Those of one side alone are not lost beside them.
+    messages.extend(vec![message(0, 2, 1, 1); 10]);
+    messages.extend(vec![message(1, 0, 1, 1); 10]);
+    keep(&messages);
+    assert_eq!(told(), (50, 0, true));
+    messages.extend(vec![message(0, 0, 1, 0); 3]);
+    keep(&messages);
+    assert_eq!(told(), (53, 3, false));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever comes in whatever order: never more messages than there were, never fewer failures.
+    #[test]
+    fn the_gate_is_never_easier_than_the_truth(
+        kinds in vec((0..3usize, 0..3usize, 0..2usize, 0..3usize), 1..60),
+        alone: bool,
+    ) {
+        let policy = support::policy(&if alone { TWO_SIDES.to_owned() } else { format!("{TWO_SIDES}{HARDER}") });
+        let messages: Vec<String> = kinds.iter().map(|(h, s, r, b)| message(*h, *s, *r, *b)).collect();
+        let (rollup, met, failed) = judged(&policy, &messages);
+        let mut store = Store::memory().unwrap();
+        store.add(&rollup).unwrap();
+        let found = ripeness::of_all(&store, &policy, Day::of_unix_seconds(now())).unwrap();
+        let found = found.iter().find(|ripeness| ripeness.rule == "partner").unwrap();
+        prop_assert!(found.messages <= met && failed <= found.failures, "{found:?}: {met}, {failed}");
+        // Where no other rule decides all are known; what failed is never more than all that came.
+        if alone {
+            prop_assert_eq!(found.messages, met);
+        }
+        let in_the_clear = kinds.iter().filter(|(.., bits)| *bits == 0).count();
+        prop_assert!(found.failures <= u64::try_from(in_the_clear).unwrap());
+    }
 }

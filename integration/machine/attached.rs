@@ -58,6 +58,15 @@ pub(crate) fn attached(rig: &Rig) -> Result<()> {
 
     machine.must("cat sample.toml >/etc/encr-milter/policy.toml; systemctl reload encr-milter")?;
 
+    // logrotate moves the decisions away, and the daemon begins a new file.
+    machine.must("logrotate --force /etc/logrotate.d/encr-milter")?;
+    machine.until("the new file", &format!("test -e {DECISIONS}.1 && test -e {DECISIONS}"))?;
+    wait::until("a decision in the new file", || {
+        one_message(&machine, 2, "rotated@partner.example").ok()?;
+        decision(&machine, "rotated@partner.example").ok()
+    })?;
+    machine.must(&format!("! grep -q rotated@ {DECISIONS}.1"))?;
+
     // Without the daemon the sample's line lets mail pass; with it again, it is judged again.
     machine.must("systemctl stop encr-milter.socket encr-milter.service")?;
     one_message(&machine, 2, "without@partner.example")?;

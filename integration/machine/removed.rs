@@ -1,11 +1,13 @@
 //! Removed, purged, and installed again: what stays, what goes, and mail all the while.
 
-use super::attached::{attach, decision};
+use super::attached::{attach, block, decision};
 use super::ensure;
 use super::host::Machine;
 use super::installed::install;
 use super::load::one_message;
-use crate::rig::{Result, Rig};
+use crate::rig::{Result, Rig, wait};
+
+const REMOVE: &str = "### Upgrade and remove";
 
 pub(crate) fn removed(_: &Rig) -> Result<()> {
     let machine = Machine::boot("machine-removed")?;
@@ -15,7 +17,13 @@ pub(crate) fn removed(_: &Rig) -> Result<()> {
     decision(&machine, "before@partner.example")?;
 
     let said = machine.must("apt-get remove --yes encr-milter")?;
-    ensure(said.contains("/etc/mail/sendmail.cf still names its sockets"), || said.clone())?;
+    ensure(said.contains("/etc/mail/sendmail.cf still asks for it"), || said.clone())?;
+    // What is to be typed is what the guide has, which is typed below.
+    let guide = block(REMOVE)?;
+    let lines: Vec<&str> = guide.lines().filter(|line| !line.starts_with("apt ")).collect();
+    ensure(lines.len() == 2 && lines.iter().all(|line| said.contains(line)), || {
+        format!("{lines:?}\n{said}")
+    })?;
     machine.must("test -e /etc/encr-milter/policy.toml && test -e /var/log/encr-milter/decisions.jsonl")?;
     machine.must("test ! -e /usr/bin/encr-milter && ! pgrep encr-milter")?;
     one_message(&machine, 2, "removed@partner.example")?;
@@ -44,5 +52,25 @@ pub(crate) fn removed(_: &Rig) -> Result<()> {
 
     install(&machine)?;
     one_message(&machine, 2, "anew@partner.example")?;
-    decision(&machine, "anew@partner.example").map(drop)
+    decision(&machine, "anew@partner.example")?;
+    by_the_guide(&machine)
+}
+
+/// Types what the guide has for it, where sendmail defers what the daemon does not answer.
+fn by_the_guide(machine: &Machine) -> Result<()> {
+    machine.must(&block("### Once rules defer or refuse")?)?;
+    machine.must("grep -q '^Xencr-milter.*F=T' /etc/mail/sendmail.cf")?;
+    machine.until("sendmail to be asked again", "test -S /run/encr-milter/milter.sock")?;
+    wait::until("the milter to be asked", || one_message(machine, 2, "held@partner.example").ok())?;
+    decision(machine, "held@partner.example")?;
+    // Whoever types it answers apt's question with yes.
+    machine.must("echo 'APT::Get::Assume-Yes \"true\";' >/etc/apt/apt.conf.d/99yes")?;
+    let said = machine.must(&block(REMOVE)?)?;
+    ensure(!said.contains("still asks for it"), || said.clone())?;
+    let left = machine.sh("grep -l encr-milter /etc/mail/sendmail.mc /etc/mail/sendmail.cf")?;
+    ensure(left.text.trim().is_empty(), || format!("left: {}", left.text))?;
+    machine.must("test ! -e /usr/bin/encr-milter && ! pgrep encr-milter")?;
+    wait::until("sendmail to have read its configuration", || {
+        one_message(machine, 2, "without-the-milter@partner.example").ok()
+    })
 }

@@ -133,6 +133,11 @@ impl Postfix {
         Client::connect(source, SocketAddr::new(server, self.port))
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::new(SERVER_V4.into(), self.port)
+    }
+
     /// A client of its port for TLS from the first byte on; the greeting comes after the handshake.
     pub(crate) fn connect_for_tls(&self, source: IpAddr) -> Result<Client> {
         Client::connect(source, SocketAddr::new(WITH_TLS.into(), self.port))

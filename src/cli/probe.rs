@@ -25,8 +25,9 @@ use std::time::Duration;
 /// gets, and then once for each version and strength that is not known yet: some seven connections. What it shows
 /// is the server's side, for mail to it; what a partner's own clients negotiate with us, `encr-milter report` tells.
 ///
-/// Exits 0 where STARTTLS works, 1 where it is not to be had or --require is not met, 69 where nobody is reached,
-/// 76 where what is reached does not keep to the protocol.
+/// Exits 0 where STARTTLS works and the server goes on within it, 1 where it is not to be had or --require is not met,
+/// 69 where nobody is reached, or the server refuses, hangs or closes, 76 where it does not keep to the protocol: before
+/// STARTTLS or within it alike.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// The host: a name or an address, with a port where that is not 25; an IPv6 address before a port in brackets
@@ -284,14 +285,17 @@ fn host<'a>(look: &'a Look, policy: Option<&'a Policy>, arguments: &Arguments) -
 /// What a script is told. Of several hosts the most telling counts: the answer "no", then what breaks the protocol,
 /// then who was not reached.
 fn code(hosts: &[Host<'_>]) -> u8 {
+    let is_short = |host: &Host<'_>| host.required.as_ref().is_some_and(|required| !required.met);
     let of = |host: &Host<'_>| match &host.look.fault {
+        // What was negotiated is an answer, whatever came then.
+        Some(_) if host.look.session.is_some() && is_short(host) => exit::GATE,
         Some(fault) => match fault.kind() {
             Kind::NotReached => exit::UNAVAILABLE,
             Kind::Protocol => exit::PROTOCOL,
             Kind::Own => exit::OS,
         },
         None if host.look.starttls != Starttls::Works => exit::GATE,
-        None if host.required.as_ref().is_some_and(|required| !required.met) => exit::GATE,
+        None if is_short(host) => exit::GATE,
         None => exit::OK,
     };
     let codes: Vec<u8> = hosts.iter().map(of).collect();

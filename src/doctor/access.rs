@@ -24,14 +24,14 @@ pub(super) fn examine(known: &Known<'_>, sendmail: &Sendmail, findings: &mut Fin
         return;
     };
     let path = PathBuf::from(&map.place);
-    let text = match known.machine.text(&path) {
+    let text = match known.machine.table(&path) {
         Ok(text) => text,
         Err(error) => {
             findings.not_looked(
                 AREA,
                 "access-first",
                 format!("the access map's text, {}: {error}; whether TLS rules in the map come before us is not known", path.display()),
-                &["run doctor as root", &format!("makemap -u {} {} shows what is in the map", map.class, path.display())],
+                &["run doctor as root, where it may not be read", &format!("makemap -u {} {} shows what is in the map", map.class, path.display())],
             );
             return;
         }

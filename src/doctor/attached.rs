@@ -14,8 +14,10 @@ use std::time::Duration;
 const AREA: Area = Area::Mta;
 /// A client waits for us as long as sendmail does; SMTP clients give up after some minutes.
 const LONG: Duration = Duration::from_mins(1);
-/// As config/sendmail-milter.mc has it, for rules that act.
-const LINE: &str = "INPUT_MAIL_FILTER(`encr-milter', `S=local:/run/encr-milter/milter.sock, F=T, T=C:10s;S:10s;R:30s;E:2m')dnl";
+/// As config/sendmail-milter.mc has it while rules only observe; [`ACTING`] comes before `T=` once they act.
+const LINE: &str =
+    "INPUT_MAIL_FILTER(`encr-milter', `S=local:/run/encr-milter/milter.sock, T=C:10s;S:10s;R:60s;E:2m')dnl";
+const ACTING: &str = "F=T, ";
 const MAKE: &str = "make -C /etc/mail && /etc/init.d/sendmail reload";
 
 /// Examines it; hands back the filters that are ours.
@@ -38,9 +40,18 @@ pub(super) fn examine(known: &Known<'_>, sendmail: &Sendmail, findings: &mut Fin
             || LINE.to_owned(),
             |address| LINE.replace("local:/run/encr-milter/milter.sock", &in_cf(address)),
         );
+        let line =
+            if act(known) == Some(true) { line.replace("T=C:", &format!("{ACTING}T=C:")) } else { line };
         let line = format!("{line}   (in sendmail.mc, before the MAILER lines)");
         let found = format!("no mail filter of {path} is encr-milter: no mail is judged");
-        findings.problem(AREA, "attached", found, &[&line, MAKE]);
+        let mut remedy = vec![line.as_str(), MAKE];
+        if act(known).is_none() {
+            remedy.insert(
+                1,
+                "with F=T before T= where rules defer or refuse: what the policy says is not known",
+            );
+        }
+        findings.problem(AREA, "attached", found, &remedy);
         return ours;
     }
     lists(sendmail, &ours, findings);
@@ -71,9 +82,14 @@ fn ours(known: &Known<'_>, filters: &[Filter]) -> Vec<Filter> {
     filters.iter().filter(|filter| filter.name.to_ascii_lowercase().contains("encr")).cloned().collect()
 }
 
+/// Where a filter's socket is, if it says so in a way that can be.
+fn address(filter: &Filter) -> Option<Address> {
+    filter.socket.as_deref()?.parse().ok()
+}
+
 /// Whether a filter's socket is one that the daemon's file listens on; nothing where either is not known.
 fn leads_to(known: &Known<'_>, filter: &Filter) -> Option<bool> {
-    let address: Address = filter.socket.as_deref()?.parse().ok()?;
+    let address = address(filter)?;
     let listen = &known.daemon.as_ref()?.milter.listen;
     Some(listen.iter().any(|own| same(&known.machine, own, &address)))
 }
@@ -125,6 +141,18 @@ fn lists(sendmail: &Sendmail, ours: &[Filter], findings: &mut Findings) {
     let ports = cf.ports();
     let left_out: Vec<&DaemonPort> =
         ports.iter().filter(|port| !port.filters.as_ref().unwrap_or(&general).iter().any(is_ours)).collect();
+    // What it cannot ask it does not ask, whatever list that stands in.
+    let cannot: Vec<&Filter> = ours.iter().filter(|filter| address(filter).is_none()).collect();
+    if !ours.is_empty() && cannot.len() == ours.len() {
+        let found = format!("sendmail cannot ask {names}: its S= is no socket's address. No mail is judged");
+        findings.problem(
+            AREA,
+            "attached",
+            found,
+            &["mend S= in its INPUT_MAIL_FILTER line of sendmail.mc", MAKE],
+        );
+        return;
+    }
     if left_out.is_empty() {
         findings.ok(AREA, "attached", format!("every session is shown to {names}"));
         return;
@@ -193,12 +221,15 @@ fn agrees(known: &Known<'_>, filter: &Filter, findings: &mut Findings) {
     );
 }
 
+/// Whether rules defer or refuse today; nothing where the policy is not known.
+pub(super) fn act(known: &Known<'_>) -> Option<bool> {
+    let rules = known.policy.as_ref()?.rules().iter();
+    Some(rules.flat_map(|rule| rule.modes.in_force(known.today)).any(|(mode, _)| mode != Mode::Observe))
+}
+
 /// What becomes of mail while nobody answers.
 fn when_down(known: &Known<'_>, filter: &Filter, findings: &mut Findings) {
-    let enforces = known.policy.as_ref().map(|policy| {
-        let rules = policy.rules().iter();
-        rules.flat_map(|rule| rule.modes.in_force(known.today)).any(|(mode, _)| mode != Mode::Observe)
-    });
+    let enforces = act(known);
     let name = &filter.name;
     let flag = |flag: &str| format!("{flag} in the INPUT_MAIL_FILTER line of sendmail.mc; then {MAKE}");
     match (filter.when_down(), enforces) {
@@ -250,7 +281,7 @@ fn timeouts(filter: &Filter, findings: &mut Findings) {
                 filter.name,
                 long.join(", ")
             ),
-            &["T=C:10s;S:10s;R:30s;E:2m in the INPUT_MAIL_FILTER line of sendmail.mc"],
+            &["T=C:10s;S:10s;R:60s;E:2m in the INPUT_MAIL_FILTER line of sendmail.mc"],
         );
     }
 }

@@ -1,16 +1,19 @@
 //! The machine: files below a root, processes, users, and who may do what with a file.
 //!
-//! Promises: reads, and nothing else; a file that is too large is cut, not loaded whole.
+//! Promises: reads, and nothing else; a text comes whole or not at all, and what is no file (a folder, a pipe, a device)
+//! is an error at once: nothing here waits for somebody to write.
 
 use nix::unistd::{Group, User};
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-/// A configuration has a few hundred KB; an access map's text may have tens of MB.
-const MAX_TEXT: u64 = 64 * 1024 * 1024;
+/// A configuration has some ten KB, with large classes in it some hundred.
+const MAX_CONFIGURATION: u64 = 4 * 1024 * 1024;
+/// An access map's text may have tens of MB.
+const MAX_TABLE: u64 = 64 * 1024 * 1024;
 
 /// The folder that stands for `/`.
 #[derive(Clone, Debug)]
@@ -52,16 +55,45 @@ impl Machine {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
+    /// A configuration.
     pub(super) fn text(&self, path: &Path) -> io::Result<String> {
+        self.whole(path, MAX_CONFIGURATION)
+    }
+
+    /// The text of a map.
+    pub(super) fn table(&self, path: &Path) -> io::Result<String> {
+        self.whole(path, MAX_TABLE)
+    }
+
+    fn whole(&self, path: &Path, most: u64) -> io::Result<String> {
         let mut bytes = Vec::new();
-        File::open(self.path(path))?.take(MAX_TEXT).read_to_end(&mut bytes)?;
+        // Files of /proc say that they are empty, so that only reading tells.
+        self.open(path)?.take(most + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > most {
+            let words = format!("more than {} MB, which no such file has", most / 1024 / 1024);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, words));
+        }
         // Comments in other encodings are no reason to stop.
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Opens a file, and nothing else: others may have nothing to read for ever, or no end.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let not_blocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+        let file = File::options().read(true).custom_flags(not_blocking).open(self.path(path))?;
+        let kind = file.metadata()?.file_type();
+        let is = match () {
+            () if kind.is_file() => return Ok(file),
+            () if kind.is_dir() => "a folder",
+            () if kind.is_fifo() => "a pipe",
+            () => "a device",
+        };
+        Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{is}, and no file")))
+    }
+
     /// The end of a file, from a line's beginning on.
     pub(super) fn tail(&self, path: &Path, most: u64) -> io::Result<String> {
-        let mut file = File::open(self.path(path))?;
+        let mut file = self.open(path)?;
         let length = file.metadata()?.len();
         let from = length.saturating_sub(most);
         file.seek(SeekFrom::Start(from))?;

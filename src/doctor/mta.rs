@@ -68,21 +68,23 @@ fn is_sendmail_daemon(process: &Process) -> bool {
 }
 
 fn read(known: &Known<'_>, path: &Path, findings: &mut Findings) -> Option<Cf> {
-    match known.machine.text(path) {
-        Ok(text) => Some(Cf::parse(&text)),
-        Err(error) => {
-            findings.problem(
-                AREA,
-                "sendmail-cf",
-                format!(
-                    "{} cannot be read: {error}; whether mail is judged here is not known",
-                    path.display()
-                ),
-                &["encr-milter doctor --sendmail-cf FILE, where it lies elsewhere", "run doctor as root"],
-            );
-            None
-        }
+    let elsewhere = "encr-milter doctor --sendmail-cf FILE, where it lies elsewhere";
+    let mut problem = |why: String, remedy: &str| {
+        let found = format!("{} {why}; whether mail is judged here is not known", path.display());
+        findings.problem(AREA, "sendmail-cf", found, &[elsewhere, remedy]);
+        None
+    };
+    let text = match known.machine.text(path) {
+        Ok(text) => text,
+        Err(error) => return problem(format!("cannot be read: {error}"), "run doctor as root"),
+    };
+    let cf = Cf::parse(&text);
+    if !cf.is_runnable() {
+        // Empty, cut off, or something else: what is not in it says nothing.
+        let why = "is nothing that sendmail could run with (it has no mailer `local`)".to_owned();
+        return problem(why, "make -C /etc/mail writes it anew from sendmail.mc");
     }
+    Some(cf)
 }
 
 /// What a pid file tells of the sendmail that runs.

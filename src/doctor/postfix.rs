@@ -1,50 +1,116 @@
-//! Postfix in sendmail's place: is the milter among its own, and what does it do while nobody answers?
+//! Postfix in sendmail's place: is the milter among its own, what does it do while nobody answers, and does it tell of each
+//! session what is so?
+
+mod settings;
 
 use super::Known;
-use super::attached::same;
+use super::attached::{act, same};
 use super::finding::{Area, Findings};
 use super::strength;
 use crate::listener::Address;
 use crate::probe::target::Target;
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use settings::{Milter, Parameters, defaulted, milters, overrides};
+use std::path::Path;
 
 const AREA: Area = Area::Mta;
 const MAIN_CF: &str = "/etc/postfix/main.cf";
 const MASTER_CF: &str = "/etc/postfix/master.cf";
 const RELOAD: &str = "postfix reload";
+/// What `v` must begin with: by it the daemon knows what Postfix's other macros mean.
+const NAME: &str = "Postfix";
+/// Macros by which is judged: a value of the administrator's own in their place is an untruth about every session.
+const JUDGED: &[&str] = &[
+    "client_addr",
+    "client_name",
+    "client_resolve",
+    "tls_version",
+    "cipher",
+    "cipher_bits",
+    "verify",
+    "cn_subject",
+    "cert_subject",
+    "cert_issuer",
+    "auth_type",
+    "auth_authen",
+    "auth_ssf",
+];
+/// Macro lists, which count for milters that ask for none.
+const LISTS: &[&str] = &[
+    "milter_connect_macros",
+    "milter_helo_macros",
+    "milter_mail_macros",
+    "milter_rcpt_macros",
+    "milter_data_macros",
+    "milter_end_of_header_macros",
+    "milter_end_of_data_macros",
+    "milter_unknown_command_macros",
+];
+
+/// Where Postfix listens where nobody says otherwise.
+pub(super) fn usual_target() -> Target {
+    Target { host: "127.0.0.1".to_owned(), port: 25 }
+}
 
 pub(super) fn examine(known: &Known<'_>, findings: &mut Findings) {
-    // sendmail.cf was looked for before, and that it is not there has been told.
-    if findings.has_problem("sendmail-cf") {
-        return;
-    }
+    let unread = |findings: &mut Findings, why: String, remedy: &str| {
+        let found = format!("{MAIN_CF} {why}; whether mail is judged is not known");
+        findings.problem(AREA, "attached", found, &[remedy]);
+    };
     let text = match known.machine.text(Path::new(MAIN_CF)) {
         Ok(text) => text,
-        Err(error) => {
-            return findings.problem(
-                AREA,
-                "attached",
-                format!("{MAIN_CF} cannot be read: {error}; whether mail is judged is not known"),
-                &["run doctor as root"],
-            );
-        }
+        Err(error) => return unread(findings, format!("cannot be read: {error}"), "run doctor as root"),
     };
     let main = Parameters::parse(&text);
-    let Some(daemon) = &known.daemon else { return };
-    let queue = main.get("queue_directory").unwrap_or_else(|| "/var/spool/postfix".to_owned());
-    let is_ours = |list: &str| {
-        let own = &daemon.milter.listen;
-        milters(list).iter().any(|asked| {
-            own.iter().any(|own| same(&known.machine, own, asked) || is_below(own, asked, &queue))
+    if main.is_empty() {
+        return unread(findings, "sets nothing".to_owned(), "postconf -n shows what Postfix makes of it");
+    }
+    let master = known.machine.text(Path::new(MASTER_CF)).unwrap_or_default();
+    let ours = attached(known, &main, &master, findings);
+    passed_by(known, &main, &master, findings);
+    when_down(known, &main, &ours, findings);
+    macros(&main, findings);
+    match &known.settings.mta {
+        Some(target) => strength::examine_one(known, target, findings),
+        None if known.machine.is_live() => strength::examine_one(known, &usual_target(), findings),
+        None => findings.not_looked(
+            Area::Tls,
+            "starttls",
+            "a tree of files has no MTA to speak to",
+            &["--mta HOST:PORT"],
+        ),
+    }
+}
+
+/// Whether a list has us in it.
+fn ours(known: &Known<'_>, main: &Parameters, list: &str) -> Vec<Milter> {
+    let Some(daemon) = &known.daemon else { return Vec::new() };
+    let queue = main.get("queue_directory");
+    let is_ours = |milter: &Milter| {
+        milter.address.as_ref().is_some_and(|asked| {
+            let mut own = daemon.milter.listen.iter();
+            own.any(|own| same(&known.machine, own, asked) || is_below(own, asked, &queue))
         })
     };
+    milters(list).into_iter().filter(is_ours).collect()
+}
+
+/// Whether sessions are shown to us: all of them, or but those of some services. Hands back the entries that are ours.
+fn attached(known: &Known<'_>, main: &Parameters, master: &str, findings: &mut Findings) -> Vec<Milter> {
+    let Some(daemon) = &known.daemon else {
+        let found =
+            "which milter of Postfix is ours is not known, for the daemon's file is not there to be read";
+        findings.not_looked(AREA, "attached", found, &["see [daemon-file] above"]);
+        return Vec::new();
+    };
     let listen: Vec<String> = daemon.milter.listen.iter().map(in_postfix).collect();
-    let line = format!("smtpd_milters = {}   (in {MAIN_CF})", listen.join(", "));
-    let general = main.get("smtpd_milters").unwrap_or_default();
-    if is_ours(&general) {
-        findings.ok(AREA, "attached", format!("Postfix: smtpd_milters = {general}"));
-    } else {
+    let action = if act(known) == Some(true) { "tempfail" } else { "accept" };
+    let line = format!(
+        "smtpd_milters = {{ {}, default_action={action}, connect_timeout=10s, command_timeout=60s }}   (in {MAIN_CF})",
+        listen.first().map(String::as_str).unwrap_or_default()
+    );
+    let general = main.get("smtpd_milters");
+    let found = ours(known, main, &general);
+    if found.is_empty() {
         let said = if general.is_empty() {
             "has no smtpd_milters".to_owned()
         } else {
@@ -56,43 +122,144 @@ pub(super) fn examine(known: &Known<'_>, findings: &mut Findings) {
             format!("Postfix {said}: no mail is judged by {}", listen.join(", ")),
             &[&line, RELOAD],
         );
+    } else {
+        findings.ok(AREA, "attached", format!("Postfix: smtpd_milters = {general}"));
     }
-    let master = known.machine.text(Path::new(MASTER_CF)).unwrap_or_default();
-    for (service, list) in overrides(&master) {
-        if !is_ours(&list) {
+    for (service, list) in overrides(master, "smtpd_milters") {
+        if ours(known, main, &list).is_empty() {
             let found = format!(
                 "Postfix: service {service} in {MASTER_CF} has a list of its own, smtpd_milters={list}: its mail is not judged"
             );
-            findings.warning(
-                AREA,
-                "attached",
-                found,
-                &["name the milter there as well, or take the -o line out", RELOAD],
-            );
+            let remedy = "name the milter there as well, or take the -o line out";
+            findings.warning(AREA, "attached", found, &[remedy, RELOAD]);
         }
     }
-    match main.get("milter_default_action").as_deref().unwrap_or("tempfail") {
-        "accept" => findings.warning(
+    found
+}
+
+/// What else takes mail past us, or brings us mail that we cannot judge.
+fn passed_by(known: &Known<'_>, main: &Parameters, master: &str, findings: &mut Findings) {
+    let maps = main.get("smtpd_milter_maps");
+    if !maps.is_empty() {
+        findings.warning(
+            AREA,
+            "attached",
+            format!("Postfix: smtpd_milter_maps = {maps}: clients that are found there have a list of their own, and may not be judged"),
+            &[&format!("look for DISABLE, and for lists without the milter: postmap -s {maps}")],
+        );
+    }
+    let word = "no_milters";
+    let lifts = |list: &str| list.split([',', ' ', '\t']).any(|part| part == word);
+    let options = "receive_override_options";
+    if lifts(&main.get(options)) {
+        let found = format!("Postfix: {options} has {word} in {MAIN_CF}: no mail is judged");
+        let remedy =
+            format!("take {word} out there; it is for the port to which a content filter gives mail back");
+        findings.problem(AREA, "attached", found, &[&remedy, RELOAD]);
+    }
+    // A port of this host alone is where a content filter gives mail back, which has been judged before.
+    let is_inner =
+        |service: &str| ["127.", "localhost:", "[::1]:", "::1:"].iter().any(|own| service.starts_with(own));
+    for (service, list) in overrides(master, options) {
+        if lifts(&list) && !is_inner(&service) {
+            let found = format!(
+                "Postfix: service {service} in {MASTER_CF} has {options} with {word}: its mail is not judged"
+            );
+            let remedy = format!("take {word} out there, unless a content filter gives mail back by it");
+            findings.warning(AREA, "attached", found, &[&remedy, RELOAD]);
+        }
+    }
+    if !ours(known, main, &main.get("non_smtpd_milters")).is_empty() {
+        findings.warning(
+            AREA,
+            "attached",
+            "Postfix: non_smtpd_milters has us in it: mail of this host itself comes by no session, and is let through without a record",
+            &["take the milter out of non_smtpd_milters", RELOAD],
+        );
+    }
+}
+
+/// What becomes of mail while nobody answers: by the entry's own word, else by the general one.
+fn when_down(known: &Known<'_>, main: &Parameters, ours: &[Milter], findings: &mut Findings) {
+    let general = main.get("milter_default_action");
+    let own = ours.first().and_then(|milter| milter.default_action.clone());
+    let (name, action) = match own {
+        Some(action) => ("default_action", action),
+        None => ("milter_default_action", general),
+    };
+    let so = format!("{name} = {action}: while the daemon does not answer");
+    match (action.as_str(), act(known)) {
+        ("accept", Some(true)) => findings.warning(
             AREA,
             "when-down",
-            "milter_default_action = accept: while the daemon does not answer mail passes unjudged",
-            &["milter_default_action = tempfail, once rules are enforced", RELOAD],
+            format!("{so} mail passes unjudged, and rules defer or refuse"),
+            &[&format!("{name} = tempfail"), RELOAD],
         ),
-        "reject" => findings.warning(
+        ("accept", _) => {
+            findings.ok(AREA, "when-down", format!("{so} mail passes, as is right while rules only observe"));
+        }
+        ("reject" | "quarantine", _) => {
+            let what = if action == "reject" {
+                "is refused for good, and lost to its senders"
+            } else {
+                "is taken unjudged, and put on hold"
+            };
+            let remedy = format!("{name} = tempfail");
+            findings.warning(AREA, "when-down", format!("{so} mail {what}"), &[&remedy, RELOAD]);
+        }
+        ("tempfail" | "shutdown", _) => {
+            findings.ok(AREA, "when-down", format!("{so} mail waits at its senders"));
+        }
+        _ => findings.problem(
             AREA,
             "when-down",
-            "milter_default_action = reject: while the daemon does not answer mail is refused for good",
-            &["milter_default_action = tempfail", RELOAD],
-        ),
-        other => findings.ok(
-            AREA,
-            "when-down",
-            format!("milter_default_action = {other}: while the daemon does not answer mail waits"),
+            format!("{name} = {action} is no word of Postfix's: it answers every session with an error"),
+            &[&format!("{name} = tempfail"), RELOAD],
         ),
     }
-    if known.settings.mta.is_some() || known.machine.is_live() {
-        let target = known.settings.mta.clone().unwrap_or(Target { host: "127.0.0.1".to_owned(), port: 25 });
-        strength::examine_one(known, &target, findings);
+}
+
+/// What the milter is told must be what is so. The lists of macros do not matter: we ask for our own.
+fn macros(main: &Parameters, findings: &mut Findings) {
+    let v = main.get("milter_macro_v");
+    if v.split_ascii_whitespace().next() != Some(NAME) {
+        let by = if main.own("milter_macro_v").is_some() { "milter_macro_v" } else { "mail_name" };
+        findings.warning(
+            AREA,
+            "macro-values",
+            format!(
+                "Postfix calls itself `{v}` ({by}): the daemon then takes its macros for sendmail's, and what it says of certificates is \
+                 read wrongly; mail of this host itself is judged where non_smtpd_milters has us"
+            ),
+            &[&format!("take {by} out of {MAIN_CF}"), RELOAD],
+        );
+    }
+    let untrue: Vec<String> = defaulted(&main.get("milter_macro_defaults"))
+        .into_iter()
+        .filter(|name| JUDGED.contains(&name.as_str()))
+        .collect();
+    if !untrue.is_empty() {
+        findings.problem(
+            AREA,
+            "macro-values",
+            format!(
+                "Postfix: milter_macro_defaults has a value for {}: where a session has none, the daemon is told that, and mail in the \
+                 clear may pass for TLS",
+                untrue.join(", ")
+            ),
+            &[&format!("take it out of milter_macro_defaults in {MAIN_CF}"), RELOAD],
+        );
+    }
+    let lists: Vec<&str> = LISTS.iter().copied().filter(|name| main.own(name).is_some()).collect();
+    if !lists.is_empty() {
+        findings.ok(
+            AREA,
+            "macro-lists",
+            format!(
+                "main.cf has {}: that is for other milters; encr-milter asks for its own",
+                lists.join(", ")
+            ),
+        );
     }
 }
 
@@ -104,104 +271,9 @@ fn in_postfix(address: &Address) -> String {
     }
 }
 
-fn milters(list: &str) -> Vec<Address> {
-    // `{ inet:host:port, default_action=… }` holds a milter with settings of its own.
-    let words = list.split([',', ' ', '\t', '\n', '{', '}']).filter(|word| !word.is_empty());
-    words
-        .filter_map(|word| match word.strip_prefix("inet:") {
-            Some(rest) => {
-                let (host, port) = rest.rsplit_once(':')?;
-                let host = host.trim_matches(['[', ']']);
-                Some(Address::Tcp { v6: host.contains(':'), port: port.parse().ok()?, host: host.to_owned() })
-            }
-            None => word.strip_prefix("unix:").map(|path| Address::Unix(PathBuf::from(path))),
-        })
-        .collect()
-}
-
 /// A relative path, or one of a service in a chroot, is below Postfix's queue.
 fn is_below(own: &Address, asked: &Address, queue: &str) -> bool {
     let (Address::Unix(own), Address::Unix(asked)) = (own, asked) else { return false };
     let inside = asked.strip_prefix("/").unwrap_or(asked);
     *own == Path::new(queue).join(inside)
-}
-
-/// `-o smtpd_milters=…` of services in master.cf.
-fn overrides(master: &str) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    let mut service = String::new();
-    for line in master.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        if !line.starts_with([' ', '\t']) {
-            line.split_ascii_whitespace().next().unwrap_or_default().clone_into(&mut service);
-        }
-        if let Some((_, list)) = line.split_once("smtpd_milters=") {
-            found.push((service.clone(), list.trim().to_owned()));
-        }
-    }
-    found
-}
-
-/// main.cf: `name = value`, going on where a line begins with a blank; the last of a name counts.
-struct Parameters(HashMap<String, String>);
-
-impl Parameters {
-    fn parse(text: &str) -> Self {
-        let mut found: HashMap<String, String> = HashMap::new();
-        let mut last = String::new();
-        for line in text.lines().filter(|line| !line.trim_start().starts_with('#') && !line.trim().is_empty())
-        {
-            if line.starts_with([' ', '\t']) {
-                let value = found.entry(last.clone()).or_default();
-                value.push(' ');
-                value.push_str(line.trim());
-            } else if let Some((name, value)) = line.split_once('=') {
-                name.trim().clone_into(&mut last);
-                found.insert(last.clone(), value.trim().to_owned());
-            }
-        }
-        Self(found)
-    }
-
-    /// A value, with the parameters that it names put in their places.
-    fn get(&self, name: &str) -> Option<String> {
-        let mut value = self.0.get(name)?.clone();
-        for _ in 0..10 {
-            let Some(at) = value.find('$') else { break };
-            let rest = value.get(at + 1..).unwrap_or_default();
-            let rest = rest.trim_start_matches(['{', '(']);
-            let named: String = rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-            let with = self.0.get(&named).cloned().unwrap_or_default();
-            let written = [format!("${{{named}}}"), format!("$({named})"), format!("${named}")];
-            let Some(spelling) = written.iter().find(|spelling| value.contains(spelling.as_str())) else {
-                break;
-            };
-            value = value.replacen(spelling.as_str(), &with, 1);
-        }
-        Some(value.trim().to_owned())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn parameters_are_read_as_postfix_reads_them() {
-        let main = Parameters::parse(
-            "# x\nours = unix:run/milter.sock\nsmtpd_milters = inet:127.0.0.1:1\n  # y\n  ${ours},\n\tinet:[::1]:2\na = $a\n",
-        );
-        let list = main.get("smtpd_milters").unwrap();
-        assert_eq!(list, "inet:127.0.0.1:1 unix:run/milter.sock, inet:[::1]:2");
-        let found = milters(&list);
-        assert_eq!(found.len(), 3);
-        assert_eq!(found[0], Address::Tcp { v6: false, port: 1, host: "127.0.0.1".to_owned() });
-        assert!(is_below(
-            &Address::Unix("/var/spool/postfix/run/milter.sock".into()),
-            &found[1],
-            "/var/spool/postfix"
-        ));
-        assert!(main.get("a").is_some());
-        let master = "smtp inet n - y - - smtpd\n  -o smtpd_milters=\n#x -o smtpd_milters=a\nsubmission inet n - y - - smtpd\n";
-        assert_eq!(overrides(master), [("smtp".to_owned(), String::new())]);
-    }
 }

@@ -9,9 +9,11 @@ use super::strength::settings;
 use super::{Known, Sendmail};
 use crate::policy::decide::Verdict;
 use crate::policy::facts::Direction;
+use crate::policy::network::parse_address;
 use crate::policy::record::Record;
 use crate::probe::target::{Family, Target};
 use crate::probe::{Begun, begin_and_take_back};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,9 @@ const AREA: Area = Area::Records;
 const TAIL: u64 = 1024 * 1024;
 /// The log's writer is quick; a busy disk may not be.
 const RECORD_WITHIN: Duration = Duration::from_secs(10);
+/// As many clients are named.
+const NAMED: usize = 3;
+const A_DAY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// The policy by which the last record was judged.
@@ -74,14 +79,37 @@ pub(super) fn told(known: &Known<'_>, findings: &mut Findings) {
         .and_then(|record| record.ts)
         .map(|ts| format!("up to {}", ts.strftime("%Y-%m-%d %H:%M:%S UTC")));
     share(count(inbound.len()), count(unknown.len()), &last.unwrap_or_default(), reason, findings);
-    let exempt = inbound.iter().filter(|record| record.verdict == Some(Verdict::Exempt)).count();
-    if exempt > 0 && exempt == inbound.len() {
-        findings.warning(
-            AREA,
-            "all-exempt",
-            format!("all of the last {exempt} decisions were `exempt`: nobody is judged"),
-            &["does a proxy stand before the MTA, so that all clients have an exempt address? See [exempt] of the policy"],
+    exempt(&inbound, findings);
+}
+
+/// Whether anybody is judged at all. On a host's first day there may have been no mail but its own.
+fn exempt(inbound: &[Record<'_>], findings: &mut Findings) {
+    let is_exempt = |record: &Record<'_>| record.verdict == Some(Verdict::Exempt);
+    if inbound.is_empty() || !inbound.iter().all(is_exempt) {
+        return;
+    }
+    let clients: BTreeSet<&str> = inbound.iter().filter_map(|record| record.client_addr.as_deref()).collect();
+    let is_own = |address: &&str| parse_address(address).is_some_and(|address| address.is_loopback());
+    let is_own = !clients.is_empty() && clients.iter().all(is_own);
+    let shown: Vec<&str> = clients.iter().copied().take(NAMED).collect();
+    let shown = match clients.len() {
+        0 => String::new(),
+        all if all > NAMED => format!(" (clients {}, and {} more)", shown.join(", "), all - NAMED),
+        _ => format!(" (clients {})", shown.join(", ")),
+    };
+    let found = format!("all of the last {} decisions were `exempt`{shown}", inbound.len());
+    let times = || inbound.iter().filter_map(|record| record.ts);
+    let lasted = times().max().zip(times().min()).map(|(last, first)| last.duration_since(first));
+    let young = lasted.is_none_or(|lasted| lasted < A_DAY);
+    let proxy = "if mail from elsewhere came in that time, a proxy stands before the MTA, and all clients have an exempt address: see [exempt] of the policy";
+    if is_own && young {
+        let found = format!(
+            "{found}: mail of this host itself, as on the first day; whether others are judged is not known yet"
         );
+        let wait = "send a message from another host, or wait for one, and run doctor again";
+        findings.not_looked(AREA, "all-exempt", found, &[wait, proxy]);
+    } else {
+        findings.warning(AREA, "all-exempt", format!("{found}: nobody is judged"), &[proxy]);
     }
 }
 
@@ -155,7 +183,7 @@ pub(super) fn live(known: &Known<'_>, sendmail: Option<&Sendmail>, findings: &mu
                 AREA,
                 "live",
                 format!("no message can be begun at {target}: {fault}"),
-                &["systemctl status sendmail"],
+                &[known.mta_status()],
             );
         }
     };
@@ -194,6 +222,9 @@ pub(super) fn live(known: &Known<'_>, sendmail: Option<&Sendmail>, findings: &mu
 fn target(known: &Known<'_>, sendmail: Option<&Sendmail>) -> Option<Target> {
     if let Some(target) = &known.settings.mta {
         return Some(target.clone());
+    }
+    if known.is_postfix && known.machine.is_live() {
+        return Some(super::postfix::usual_target());
     }
     let ports = sendmail?.cf.ports();
     let (host, port) =

@@ -8,6 +8,7 @@ use crate::policy::rule::{Mode, Rule, Side};
 use crate::probe::target::{Family, Target};
 use crate::probe::{Look, Settings, Starttls, look};
 use std::collections::BTreeSet;
+use std::path::Path;
 
 const AREA: Area = Area::Tls;
 /// sendmail logs STARTTLS from here on.
@@ -72,20 +73,24 @@ fn one(known: &Known<'_>, name: &str, target: &Target, thorough: bool, findings:
         Ok(addresses) => look(&target.host, &addresses, &settings(known, thorough)),
         Err(fault) => Look { fault: Some(fault), ..Look::default() },
     };
-    let mend = [
-        "define confSERVER_CERT and confSERVER_KEY in sendmail.mc; on Debian: include(`/etc/mail/tls/starttls.m4')dnl",
-        "make -C /etc/mail && /etc/init.d/sendmail reload",
-    ];
+    let mend = certificate_for(known);
+    let mend: Vec<&str> = mend.iter().map(String::as_str).collect();
+    let make = mend.last().copied().unwrap_or_default();
     match (&looked.session, looked.starttls, &looked.fault) {
-        (Some(session), ..) => {
-            findings.ok(
-                AREA,
-                "starttls",
-                format!(
-                    "{name} offers STARTTLS: {}, {}, {} bits",
-                    session.tls_version, session.cipher, session.cipher_bits
-                ),
+        (Some(session), _, fault) => {
+            let found = format!(
+                "{name} offers STARTTLS: {}, {}, {} bits",
+                session.tls_version, session.cipher, session.cipher_bits
             );
+            match fault {
+                None => findings.ok(AREA, "starttls", found),
+                Some(fault) => findings.problem(
+                    AREA,
+                    "starttls",
+                    format!("{found}; but then: {fault}"),
+                    &[fault.next_step().unwrap_or(known.mta_status()), "the MTA's log tells more"],
+                ),
+            }
             certificate(known, name, &looked, findings);
             let most =
                 looked.accepts.as_ref().and_then(|accepts| Some((accepts.bits()?.1, accepts.newest())));
@@ -96,8 +101,12 @@ fn one(known: &Known<'_>, name: &str, target: &Target, thorough: bool, findings:
             let found = format!(
                 "{name} does not offer STARTTLS: everybody comes in the clear, and every demand refuses everybody"
             );
-            let port = "is S in the M= of its DAEMON_OPTIONS, or `Srv_Features:` in the access map? Both switch it off";
-            findings.problem(AREA, "starttls", found, &[mend[0], port, mend[1]]);
+            let port = if known.is_postfix {
+                "is it smtpd_discard_ehlo_keywords, or smtpd_tls_security_level = none, of main.cf or of the service in master.cf?"
+            } else {
+                "is S in the M= of its DAEMON_OPTIONS, or `Srv_Features:` in the access map? Both switch it off"
+            };
+            findings.problem(AREA, "starttls", found, &[&[port], mend.as_slice()].concat());
         }
         (None, Starttls::Refused, _) => {
             let reply = looked.starttls_reply.as_deref().unwrap_or_default();
@@ -111,7 +120,7 @@ fn one(known: &Known<'_>, name: &str, target: &Target, thorough: bool, findings:
             }
         }
         (None, _, Some(fault)) if looked.starttls == Starttls::Failed => {
-            findings.problem(AREA, "starttls", format!("{name}: {fault}"), &["CipherList, certificate and key of sendmail.cf: the mail log tells more (STARTTLS=server, error)", mend[1]]);
+            findings.problem(AREA, "starttls", format!("{name}: {fault}"), &["ciphers, certificate and key of the MTA: its log tells more (sendmail: STARTTLS=server, error)", make]);
         }
         (None, _, Some(fault)) => {
             let found = format!("{name} cannot be looked at: {fault}");
@@ -119,14 +128,31 @@ fn one(known: &Known<'_>, name: &str, target: &Target, thorough: bool, findings:
                 AREA,
                 "starttls",
                 found,
-                &[
-                    fault.next_step().unwrap_or("systemctl status sendmail"),
-                    "or tell where it is: --mta HOST:PORT",
-                ],
+                &[fault.next_step().unwrap_or(known.mta_status()), "or tell where it is: --mta HOST:PORT"],
             );
         }
         (None, _, None) => findings.problem(AREA, "starttls", format!("{name} came to no session"), &mend),
     }
+}
+
+/// How the MTA comes to a certificate, and so to STARTTLS. Debian has a script for sendmail.
+fn certificate_for(known: &Known<'_>) -> Vec<String> {
+    const UPDATE_TLS: &str = "/usr/share/sendmail/update_tls";
+    if known.is_postfix {
+        let lines = "smtpd_tls_security_level = may, smtpd_tls_cert_file and smtpd_tls_key_file in main.cf";
+        return [lines, "postfix reload"].map(str::to_owned).into();
+    }
+    let mut all = Vec::new();
+    if known.machine.exists(Path::new(UPDATE_TLS)) {
+        all.push(format!("sh {UPDATE_TLS} new   (makes a certificate, and /etc/mail/tls/starttls.m4)"));
+        all.push(
+            "include(`/etc/mail/tls/starttls.m4')dnl in sendmail.mc, before the MAILER lines".to_owned(),
+        );
+    } else {
+        all.push("define confSERVER_CERT and confSERVER_KEY in sendmail.mc".to_owned());
+    }
+    all.push("make -C /etc/mail && /etc/init.d/sendmail reload".to_owned());
+    all
 }
 
 fn certificate(known: &Known<'_>, name: &str, look: &Look, findings: &mut Findings) {

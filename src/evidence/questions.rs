@@ -43,6 +43,34 @@ impl Period {
     }
 }
 
+/// `messages`, to be put before a question: what was held against each rule, by message where the tables count by side.
+///
+/// A rule with keys on two sides has two rows of a message that both match, and nothing joins them again. So there are
+/// two numbers. `least` many there were for certain: as many as on the side with most of them, and as many as the
+/// rule decided, for one side alone decides a message. `most` there may have been: no message twice on one side, and
+/// no more than there were decisions on that peer in that session on that day, whichever rule decided them. Where
+/// only one side was met both are the same.
+pub(super) const MESSAGES: &str = "
+    WITH messages AS (
+      SELECT *, CASE WHEN held = least THEN least ELSE min(held, coalesce(
+               (SELECT sum(every.count) FROM decision_counts AS every
+                WHERE every.day = by_side.day AND every.known_by = by_side.known_by
+                  AND every.domain = by_side.domain AND every.network = by_side.network
+                  AND every.direction = by_side.direction AND every.version = by_side.version
+                  AND every.cipher = by_side.cipher AND every.bits = by_side.bits
+                  AND every.verify = by_side.verify AND every.decided = 1), held)) END AS most
+      FROM (SELECT rule, day, known_by, domain, network, direction, version, cipher, bits, verify,
+                   observe, soft_fail, enforce, verdict = 'exempt' AS exempt, max(last) AS last, sum(count) AS held,
+                   max(coalesce(sum(count) FILTER (WHERE side = 'client'), 0),
+                       coalesce(sum(count) FILTER (WHERE side = 'sender'), 0),
+                       coalesce(sum(count) FILTER (WHERE side = 'recipient'), 0),
+                       coalesce(sum(count) FILTER (WHERE side = 'server'), 0),
+                       coalesce(sum(count) FILTER (WHERE side = 'recipient-outbound'), 0),
+                       coalesce(sum(count) FILTER (WHERE decided = 1), 0)) AS least
+            FROM decision_counts WHERE rule <> ''
+            GROUP BY rule, day, known_by, domain, network, direction, version, cipher, bits, verify,
+                     observe, soft_fail, enforce, verdict = 'exempt') AS by_side) ";
+
 /// How much evidence there is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Extent {

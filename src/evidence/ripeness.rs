@@ -3,9 +3,11 @@
 //! Promises: what is demanded is held against what was negotiated by the decision's own code, so that a demand can be
 //! judged on evidence that was gathered before anybody thought of it. The names of certificates are not kept: a demand
 //! on them counts as it fared when it was in force. A failure counts as long as it is younger than the gate's days,
-//! or its peer has not been seen passing since. Must not: forgive what cannot be told apart (peers beyond the bound).
+//! or its peer has not been seen passing since. Where it is not known which counts of a rule's sides are of the same
+//! message, messages are those that there were at the least, and failures at the most. Must not: forgive what cannot be
+//! told apart (peers beyond the bound).
 
-use super::questions::told_record;
+use super::questions::{MESSAGES, told_record};
 use super::rollup::OTHERS;
 use super::{Store, StoreError};
 use crate::policy::gate::Gate;
@@ -45,9 +47,9 @@ pub struct Ripeness {
     pub watched_since: Option<String>,
     /// The last day that there is evidence of, whichever rule's.
     pub evidence_until: Option<String>,
-    /// Messages that could be judged.
+    /// Messages that could be judged, at the least: where a rule has keys on two sides, a message may have met both.
     pub messages: u64,
-    /// Of them those that would fail.
+    /// Of them those that would fail, at the most.
     pub failures: u64,
     /// Of these those that count.
     pub failures_that_count: u64,
@@ -220,19 +222,20 @@ struct Seen {
     bits: Option<u16>,
     verify: String,
     modes: [String; Mode::COUNT],
-    count: u64,
+    /// How many messages there were at the least, and at the most: see [`MESSAGES`].
+    least: u64,
+    most: u64,
 }
 
 /// All rows of a rule, or of all, in the order of time.
 fn read_rows(store: &Store, only: Option<&str>, count: &mut dyn FnMut(&str, &Seen)) -> rusqlite::Result<()> {
-    let mut rows = store.connection().prepare(
-        "SELECT rule, day, domain, network, direction, version, cipher, bits, verify, observe, soft_fail, enforce,
-                sum(count), max(last) AS until
-         FROM decision_counts
-         WHERE rule <> '' AND verdict <> 'exempt' AND (:rule IS NULL OR rule = :rule)
-         GROUP BY rule, day, domain, network, direction, version, cipher, bits, verify, observe, soft_fail, enforce
-         ORDER BY until",
-    )?;
+    let mut rows = store.connection().prepare(&format!(
+        "{MESSAGES}
+         SELECT rule, day, domain, network, direction, version, cipher, bits, verify, observe, soft_fail, enforce,
+                least, most
+         FROM messages WHERE NOT exempt AND (:rule IS NULL OR rule = :rule)
+         ORDER BY last"
+    ))?;
     let mut rows = rows.query(named_params! { ":rule": only })?;
     while let Some(row) = rows.next()? {
         let rule: String = row.get(0)?;
@@ -247,7 +250,8 @@ fn read_rows(store: &Store, only: Option<&str>, count: &mut dyn FnMut(&str, &See
             bits: u16::try_from(bits).ok(),
             verify: row.get(8)?,
             modes: [row.get(9)?, row.get(10)?, row.get(11)?],
-            count: row.get(12)?,
+            least: row.get(12)?,
+            most: row.get(13)?,
         };
         count(&rule, &seen);
     }
@@ -338,28 +342,28 @@ impl<'p> Tally<'p> {
         let Some(outcome) = outcome else { return };
         let harder = Mode::HARDEST_FIRST.into_iter().filter(|mode| *mode > self.from);
         if harder.filter_map(|mode| seen.modes.get(mode.index())).any(|fared| fared == "fail") {
-            self.failures_in_harder += seen.count;
+            self.failures_in_harder += seen.most;
         }
         let peer = self.peers.entry(seen.peer.clone()).or_default();
-        peer.messages += seen.count;
+        peer.messages += seen.least;
         peer.last.clone_from(&seen.day);
         match outcome {
             Outcome::Met => {
-                self.messages += seen.count;
+                self.messages += seen.least;
                 peer.passed = true;
                 // Of many counted together, nobody knows whether the one that failed is the one that passes.
                 if seen.peer.0 != OTHERS {
                     peer.open = 0;
                 }
             }
-            Outcome::NotTold(_) => self.unknown += seen.count,
+            Outcome::NotTold(_) => self.unknown += seen.most,
             Outcome::Failed(reason) => {
-                self.messages += seen.count;
-                self.failures += seen.count;
+                self.messages += seen.least;
+                self.failures += seen.most;
                 if seen.day >= self.recent {
-                    self.recent_failures += seen.count;
+                    self.recent_failures += seen.most;
                 } else {
-                    peer.open += seen.count;
+                    peer.open += seen.most;
                 }
                 // They come in the order of time.
                 self.last_failure = Some(Failure { day: seen.day.clone(), peer: named(&seen.peer), reason });

@@ -22,6 +22,16 @@ pub trait Store {
     fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError>;
 }
 
+/// What to look at where the system said no.
+fn next_step(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "; the user that encr-milter runs as must be allowed to read it and to enter its folders (`namei -l` shows whose they are)"
+        }
+        _ => "",
+    }
+}
+
 /// Why there is no text.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
@@ -32,7 +42,7 @@ pub enum ReadError {
     #[error("no file matches")]
     NoMatch,
     /// The system's answer.
-    #[error("{0}")]
+    #[error("{0}{next}", next = next_step(.0))]
     Io(#[from] io::Error),
     /// A folder, a device, a pipe.
     #[error("not a regular file")]

@@ -139,6 +139,10 @@ impl Fault {
                 "a port that speaks TLS from its first byte (465) waits for us: STARTTLS belongs to 25 and 587; some \
                  servers greet late on purpose: `--timeout 300`"
             }
+            // With TLSv1.3 a server that demands a certificate of us says so only now.
+            Self::Closed(Step::EhloAgain) | Self::Broken(Step::EhloAgain, _) => {
+                "perhaps it demands a certificate of its clients; its log tells"
+            }
             Self::TimedOut(..) => "try again with a longer `--timeout`",
             Self::Refused(..) => {
                 "it may know this host's address, or the name that we gave, for no mail server's: `--helo`, or ask \

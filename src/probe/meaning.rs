@@ -2,8 +2,8 @@
 //!
 //! Pure. Promises: met is what [`Requirement::check`] says is met, in sendmail's notation and in ours.
 
-use super::Look;
 use super::tls::verify;
+use super::{Look, Starttls};
 use crate::policy::facts::Direction;
 use crate::policy::record::Record;
 use crate::policy::requirement::{Outcome, Requirement, TlsVersion, amounts_to};
@@ -35,8 +35,12 @@ pub struct Demand {
     pub policy: String,
 }
 
-fn means(bits: u16) -> &'static str {
+/// What a number means. Of a session that did not come about not even the first holds: sendmail defers mail there.
+fn means(bits: u16, starttls: Starttls) -> &'static str {
     match bits {
+        0 if starttls == Starttls::Failed => {
+            "nothing is demanded; but sendmail defers mail where a handshake fails"
+        }
         0 => "nothing is demanded: in the clear will do",
         112 => "any encryption of today",
         128 => "what is meant by strong encryption today",
@@ -52,9 +56,9 @@ pub fn record(look: &Look) -> Option<Record<'_>> {
     let certificate = look.certificate.as_ref();
     let word = match (session, look.starttls) {
         (Some(_), _) => verify(certificate),
-        (None, super::Starttls::NotOffered) => "NONE",
-        (None, super::Starttls::Refused) => "TEMP",
-        (None, super::Starttls::Failed) => "SOFTWARE",
+        (None, Starttls::NotOffered) => "NONE",
+        (None, Starttls::Refused) => "TEMP",
+        (None, Starttls::Failed) => "SOFTWARE",
         (None, _) => return None,
     };
     let text = |value: &'_ str| Some(value.to_owned().into());
@@ -84,7 +88,7 @@ pub fn thresholds(look: &Look) -> Vec<Threshold> {
             Outcome::Failed(reason) => Some(reason),
             Outcome::NotTold(what) => Some(format!("not known: {what}")),
         };
-        Threshold { bits, met: reason.is_none(), reason, means: means(bits) }
+        Threshold { bits, met: reason.is_none(), reason, means: means(bits, look.starttls) }
     });
     held.into()
 }

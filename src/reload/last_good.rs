@@ -50,7 +50,7 @@ fn path(state: &Path) -> PathBuf {
 pub(super) fn save(state: &Path, kept: Kept) -> Option<Kept> {
     let error = write(state, &kept).err()?;
     tracing::warn!(
-        state = %state.display(), %error,
+        state = %state.display(), %error, help = "make the folder, and the daemon's user its owner",
         "cannot keep the last good policy in the state folder: a start with a broken policy would fail"
     );
     Some(kept)

@@ -1,6 +1,6 @@
 //! sendmail.cf: what the running sendmail was told, as far as a milter and its administrator care.
 //!
-//! Options (`O`), mail filters (`X`), maps (`K`) and which rulesets there are (`S`, `R`). Promises: read as sendmail
+//! Options (`O`), mail filters (`X`), maps (`K`), and which mailers (`M`) and rulesets there are (`S`, `R`). Promises: read as sendmail
 //! reads it: continuation lines, the last of an option that stands twice, a filter's equates by their first letter.
 //! Whatever is not known is left alone. Must not: read files.
 
@@ -27,6 +27,8 @@ pub struct Cf {
     pub maps: Vec<Map>,
     /// `S` lines, each with its `R` lines.
     pub rulesets: Vec<Ruleset>,
+    /// The names of `M` lines.
+    pub mailers: Vec<String>,
 }
 
 /// One mail filter: an `X` line.
@@ -202,6 +204,10 @@ impl Cf {
                 'O' => cf.option_line(rest),
                 'X' => cf.filters.push(filter(rest, number)),
                 'K' => cf.maps.extend(map(rest)),
+                'M' => {
+                    let name = rest.split([',', ' ', '\t']).next().unwrap_or_default();
+                    cf.mailers.push(name.to_owned());
+                }
                 'S' => {
                     let name = rest.split([' ', '\t', '=']).find(|part| !part.is_empty()).unwrap_or_default();
                     cf.rulesets.push(Ruleset { name: name.to_owned(), rules: Vec::new() });
@@ -263,6 +269,11 @@ impl Cf {
         found
     }
 
+    /// Whether sendmail can work with it: without a mailer `local` 8.17 does not even listen.
+    pub fn is_runnable(&self) -> bool {
+        self.mailers.iter().any(|name| name == "local")
+    }
+
     /// A map by its name.
     pub fn map(&self, name: &str) -> Option<&Map> {
         // The last definition of a name counts.
@@ -301,7 +312,7 @@ fn logical_lines(text: &str) -> Vec<(usize, String)> {
                 last.push('\n');
                 last.push_str(line);
             }
-        } else if !line.starts_with('#') {
+        } else if !line.is_empty() && !line.starts_with('#') {
             lines.push((number, line.to_owned()));
         }
     }

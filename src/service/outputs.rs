@@ -138,6 +138,8 @@ fn loss_note(log: Sink, decisions: Sink) -> LossNote {
 /// A log that cannot be opened costs lines, not mail: they flow as soon as it can.
 fn tell_unopened(target: &Target, opened: io::Result<()>) {
     if let (Target::File(path), Err(error)) = (target, opened) {
-        tracing::error!(file = %path.display(), %error, "cannot open; trying again with every line");
+        let help =
+            "is its folder there, and may the daemon's user write to both? `namei -l` shows whose they are";
+        tracing::error!(file = %path.display(), %error, help, "cannot open; trying again with every line");
     }
 }

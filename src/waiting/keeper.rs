@@ -238,7 +238,7 @@ impl File {
         let Err(error) = self.read(table, now.as_second()) else { return false };
         self.open = None;
         tracing::error!(
-            file = %self.path.display(), %error,
+            file = %self.path.display(), %error, help = "its folder and the file must be the daemon's user's, and whole",
             "cannot read how long messages have been deferred: those with a max-delay are accepted for as long as that is"
         );
         if is_damage(&error) {

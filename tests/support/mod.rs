@@ -21,6 +21,7 @@ pub(crate) mod metrics;
 pub(crate) mod mta;
 pub(crate) mod random;
 pub(crate) mod smtp_server;
+pub(crate) mod tree;
 
 use encr_milter::policy::{Day, Policy};
 use encr_milter::policy_file::load::{Loaded, ReadError, Request, Store, load};

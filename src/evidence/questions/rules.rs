@@ -1,6 +1,6 @@
 //! How did the modes of each rule fare? What the evidence itself says, policy or no policy.
 
-use super::{Period, each, time};
+use super::{MESSAGES, Period, each, time};
 use crate::evidence::store::{Store, StoreError};
 use crate::policy::rule::Mode;
 
@@ -9,7 +9,7 @@ use crate::policy::rule::Mode;
 pub struct RuleSeen {
     /// Its name.
     pub rule: String,
-    /// How often it was held against a message.
+    /// Against how many messages it was held, at the least: see [`ModeSeen`].
     pub held: u64,
     /// The last time.
     pub last: Option<jiff::Timestamp>,
@@ -17,7 +17,8 @@ pub struct RuleSeen {
     pub modes: Vec<ModeSeen>,
 }
 
-/// A mode of a rule in the evidence.
+/// A mode of a rule in the evidence. Of a rule with keys on several sides it is not always known which counts are of the
+/// same message: those that passed are told at the least, the others at the most.
 #[derive(Clone, Debug, serde::Serialize)]
 pub struct ModeSeen {
     /// The mode.
@@ -97,17 +98,19 @@ pub fn modes_of_rules(store: &Store, period: Period) -> Result<Vec<RuleSeen>, St
 fn fared() -> String {
     let sums = Mode::HARDEST_FIRST.map(|mode| {
         let column = mode.as_str().replace('-', "_");
-        let sum = |word: &str| format!("coalesce(sum(count) FILTER (WHERE {column} = '{word}'), 0)");
+        let sum = |number: &str, word: &str| {
+            format!("coalesce(sum({number}) FILTER (WHERE {column} = '{word}'), 0)")
+        };
         format!(
             "{}, {}, {}, max(last) FILTER (WHERE {column} = 'fail')",
-            sum("pass"),
-            sum("fail"),
-            sum("unknown")
+            sum("least", "pass"),
+            sum("most", "fail"),
+            sum("most", "unknown")
         )
     });
     format!(
-        "SELECT rule, sum(count), max(last), {} FROM decision_counts \
-         WHERE rule <> '' AND day BETWEEN ?1 AND ?2 GROUP BY rule ORDER BY rule",
+        "{MESSAGES} SELECT rule, sum(least), max(last), {} FROM messages \
+         WHERE day BETWEEN ?1 AND ?2 GROUP BY rule ORDER BY rule",
         sums.join(", ")
     )
 }

@@ -68,7 +68,7 @@ pub enum StoreError {
         source: Error,
     },
     /// May not be written to.
-    #[error("{}: may not be written to: look at the owner and mode of it and of its folder", path.display())]
+    #[error("{}: may not be written to: look at the owner and mode of it and of its folder (`namei -l`)", path.display())]
     NotWritable {
         /// The file.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum StoreError {
         source: Error,
     },
     /// Cannot be opened.
-    #[error("{}: cannot be opened: does its folder exist, and may it be read and written?", path.display())]
+    #[error("{}: cannot be opened: does its folder exist, and may both be read and written? `namei -l` shows whose they are", path.display())]
     CannotOpen {
         /// The file.
         path: PathBuf,
