@@ -35,7 +35,7 @@ use outputs::{LOOK_FOR_LOSSES, Outputs};
 use status::Sources;
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -55,9 +55,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No policy.
-    #[error(transparent)]
-    NoPolicy(#[from] NoPolicy),
+    /// No policy. With the daemon's file, for whoever sees nothing but this.
+    #[error("{0}: `encr-milter check -c {path}` shows what is wrong with its files", path = .1.display())]
+    NoPolicy(NoPolicy, PathBuf),
     /// A listener.
     #[error("cannot listen on {0}")]
     Listen(String, #[source] BindError),
@@ -120,6 +120,9 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
         tracing::warn!("{notice}");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
+    if let Some(left) = passed.as_ref().ok().and_then(Passed::left) {
+        tracing::warn!("no sockets are taken from the surroundings: {left}");
+    }
     raise_descriptor_limit(daemon.max_connections());
     let result = Teller::start()
         .map_err(|error| StartError::Set("the thread that speaks to systemd", error))
@@ -161,7 +164,8 @@ fn start_and_serve(
         Signals::new().map_err(|error| StartError::Set("a signal handler", error))?
     };
     let metrics = Arc::new(Metrics::new(jiff::Timestamp::now()));
-    let beginning = reload::begin(daemon)?;
+    let beginning =
+        reload::begin(daemon).map_err(|error| StartError::NoPolicy(error, config.to_path_buf()))?;
     metrics.expect(&beginning.policy);
     let sound = beginning.outcome.outcome == Ending::InForce;
     metrics.in_force(&beginning.policy, sound, jiff::Timestamp::now());
