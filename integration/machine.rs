@@ -6,6 +6,7 @@
 
 mod attached;
 mod host;
+mod hung;
 mod installed;
 mod load;
 mod package;
@@ -21,6 +22,7 @@ pub(crate) const ALL: &[(&str, Test)] = &[
     ("machine-package", package::clean),
     ("machine-installed", installed::installed),
     ("machine-attached", attached::attached),
+    ("machine-hung", hung::hung),
     ("machine-upgraded", upgraded::upgraded),
     ("machine-removed", removed::removed),
 ];

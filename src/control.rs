@@ -12,7 +12,7 @@ pub use status::{
     Connections, Counted, Decided, Listening, Loads, Lost, Policy as PolicyStatus, State, Status,
 };
 
-use crate::http::{self, Answer, Method, Request};
+use crate::http::{self, Answer, Manner, Method, Request};
 use crate::listener::{Address, Listener, Ownership, Place, Shared, draining, serve};
 use crate::reload::{Cause, Ending, Outcome, Reply};
 use hyper::StatusCode;
@@ -110,7 +110,7 @@ pub async fn keep(path: PathBuf, site: Arc<Site>, shared: Shared) {
                     move |stream, drain| {
                         let site = Arc::clone(&site);
                         // A client that went away or spoke nonsense has ended its own connection.
-                        async move { drop(http::serve(stream, site, drain).await) }
+                        async move { drop(http::serve(stream, site, drain, Manner::default()).await) }
                     }
                 };
                 tokio::select! {

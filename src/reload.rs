@@ -26,7 +26,7 @@ use crate::systemd::Manager;
 use crate::telemetry::log::Switch;
 use crate::telemetry::metrics::Metrics;
 pub use beginning::{Beginning, NoPolicy, begin};
-pub use outcome::{Cause, Ending, InForce, Outcome, Reloads};
+pub use outcome::{Cause, Counts, Ending, InForce, Outcome, Reloads};
 use settle::{Change, Settle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -152,7 +152,7 @@ pub struct Targets {
     pub snapshots: Arc<SnapshotCell>,
     /// The log and the decisions.
     pub log: Switch,
-    /// Who is told what came of each reload.
+    /// Who is told of a policy before it is in force.
     pub metrics: Arc<Metrics>,
     /// Who is told of each reload.
     pub manager: Manager,
@@ -411,7 +411,6 @@ impl Worker {
             outcome.outcome = Ending::Refused;
             outcome.found(&loaded.diagnostics, &loaded.sources);
             let found = loaded.diagnostics.summary().unwrap_or_default();
-            self.targets.metrics.refused(jiff::Timestamp::now());
             tracing::error!(policy = %old.fingerprint(), found, "policy refused: the one in force stays");
             return;
         };
@@ -419,7 +418,6 @@ impl Worker {
         let new = Arc::new(policy);
         self.targets.metrics.expect(&new);
         let retired = self.targets.snapshots.swap(Arc::clone(&new));
-        self.targets.metrics.in_force(&new, true, jiff::Timestamp::now());
         // Said when it is so: whoever acts on these lines must not meet the policy before.
         for change in changes.iter().take(TOLD) {
             tracing::info!("{change}");

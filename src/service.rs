@@ -4,6 +4,8 @@
 //! end within the time set, writes what is left of the log, and exits 0. A service manager is told of each step.
 
 mod outputs;
+mod pages;
+mod sources;
 mod status;
 mod watching;
 
@@ -22,7 +24,7 @@ use crate::policy::facts::{Direction, Facts};
 use crate::policy::negotiated::Negotiated;
 use crate::policy::record::Record;
 use crate::policy::rule::Delay;
-use crate::reload::{self, Ending, NoPolicy, Reloader, Reply, Targets, Trigger};
+use crate::reload::{self, NoPolicy, Reloader, Reply, Targets, Trigger};
 use crate::snapshot::SnapshotCell;
 use crate::systemd::{self, Manager, Teller};
 use crate::telemetry::decisions::Decisions;
@@ -32,18 +34,18 @@ use crate::telemetry::sink::Sink;
 use crate::waiting::keeper::{Keeper, Waiting};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use outputs::{LOOK_FOR_LOSSES, Outputs};
-use status::Sources;
+use sources::{Served, Sources};
 use std::future::Future;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use watching::{Watched, Watching};
+use watching::Watching;
 
 /// Descriptors beside the connections of MTAs: listeners, logs, the watch, the runtime's own, those who ask for the status.
-const OTHER_DESCRIPTORS: u64 = 128;
+const OTHER_DESCRIPTORS: u64 = 192;
 /// Where new connections wait for the next daemon, those that have begun no transaction yet are closed only after so long:
 /// a client that has just connected names its sender within seconds.
 const GRACE: Duration = Duration::from_secs(5);
@@ -55,9 +57,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// No policy.
-    #[error(transparent)]
-    NoPolicy(#[from] NoPolicy),
+    /// No policy. With the daemon's file, for whoever sees nothing but this.
+    #[error("{0}: `encr-milter check -c {path}` shows what is wrong with its files", path = .1.display())]
+    NoPolicy(NoPolicy, PathBuf),
     /// A listener.
     #[error("cannot listen on {0}")]
     Listen(String, #[source] BindError),
@@ -120,6 +122,9 @@ pub fn run(config: &Path, daemon: &DaemonFile, notices: &[String]) -> Result<(),
         tracing::warn!("{notice}");
     }
     tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), config = %config.display(), "starting");
+    if let Some(left) = passed.as_ref().ok().and_then(Passed::left) {
+        tracing::warn!("no sockets are taken from the surroundings: {left}");
+    }
     raise_descriptor_limit(daemon.max_connections());
     let result = Teller::start()
         .map_err(|error| StartError::Set("the thread that speaks to systemd", error))
@@ -161,10 +166,9 @@ fn start_and_serve(
         Signals::new().map_err(|error| StartError::Set("a signal handler", error))?
     };
     let metrics = Arc::new(Metrics::new(jiff::Timestamp::now()));
-    let beginning = reload::begin(daemon)?;
+    let beginning =
+        reload::begin(daemon).map_err(|error| StartError::NoPolicy(error, config.to_path_buf()))?;
     metrics.expect(&beginning.policy);
-    let sound = beginning.outcome.outcome == Ending::InForce;
-    metrics.in_force(&beginning.policy, sound, jiff::Timestamp::now());
     let snapshots = Arc::new(SnapshotCell::new(beginning.policy));
     let targets = Targets {
         snapshots: Arc::clone(&snapshots),
@@ -259,18 +263,7 @@ impl Started<'_> {
         let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
         let sources = Arc::new(self.sources(&listeners, &shared, &shared_outbound));
         // Watched to its end: only then may this go.
-        let _watching = Watching::start(
-            &daemon.http,
-            Watched {
-                metrics: Arc::clone(&answering.metrics),
-                milter: (shared.view(), listeners.milter.len()),
-                outbound: (shared_outbound.view(), listeners.outbound.len()),
-                outputs: outputs.sinks(),
-                evidence: answering.evidence.clone(),
-                waiting: answering.waiting.clone(),
-                reloading: self.reloader.life(),
-            },
-        );
+        let _watching = Watching::start(&daemon.http, &sources);
         let (to_milter, idle) = (Arc::clone(answering), daemon.milter.idle);
         spawn(listeners.milter, None, &shared, move |stream, drain| {
             let answering = Arc::clone(&to_milter);
@@ -356,18 +349,22 @@ impl Started<'_> {
             };
             listeners.iter().map(listening).collect()
         };
-        let mut connections = vec![("milter", shared.view())];
-        if !listeners.outbound.is_empty() {
-            connections.push(("outbound", shared_outbound.view()));
-        }
         Sources {
             config: self.config.display().to_string(),
             since: jiff::Timestamp::now(),
             snapshots: Arc::clone(&self.answering.snapshots),
             reloads: self.reloader.reloads(),
+            reloading: self.reloader.life(),
             listeners: [listening("milter", &listeners.milter), listening("outbound", &listeners.outbound)]
                 .concat(),
-            connections,
+            served: [
+                Served { name: "milter", view: shared.view(), listeners: listeners.milter.len() },
+                Served {
+                    name: "outbound",
+                    view: shared_outbound.view(),
+                    listeners: listeners.outbound.len(),
+                },
+            ],
             metrics: Arc::clone(&self.answering.metrics),
             waiting: self.answering.waiting.clone(),
             sinks: self.outputs.sinks(),

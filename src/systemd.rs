@@ -77,7 +77,7 @@ impl Manager {
 impl Teller {
     /// Begins to tell, if there is a manager: first that the start is under way.
     pub fn start() -> std::io::Result<Self> {
-        if std::env::var_os("NOTIFY_SOCKET").is_none() {
+        if std::env::var_os("NOTIFY_SOCKET").is_none_or(|path| path.is_empty()) {
             return Ok(Self { manager: Manager::default(), thread: None });
         }
         let (queue, messages) = sync_channel(QUEUE);

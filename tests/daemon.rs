@@ -16,7 +16,7 @@ use std::fs;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use support::daemon::{DAEMON_FILE, Home, decisions_of, descriptors, touch};
+use support::daemon::{DAEMON_FILE, Home, decisions_of, descriptors, run, touch};
 use support::mta::{Mta, OFFER, offer, plain, tls};
 use support::{free_port, until};
 
@@ -44,8 +44,19 @@ fn it_does_not_start_with_a_broken_policy_and_says_why() {
         log.contains("the policy's files are broken, and the state folder has no last good policy"),
         "{log}"
     );
-    assert!(log.ends_with(" ERROR not started: there is no policy to begin with\n"), "{log}");
+    let step = format!(
+        "not started: there is no policy to begin with: `encr-milter check -c {}` shows what is wrong with its files\n",
+        home.path("encr-milter.toml").display()
+    );
+    assert!(log.ends_with(&format!(" ERROR {step}")), "{log}");
     assert!(!home.path("m.sock").exists());
+    // Whose log goes elsewhere is told on standard error; and what is told to be done tells the rest.
+    home.daemon_file(&DAEMON_FILE.replace("[log]\n", "[log]\noutput = \"{dir}/elsewhere.log\"\n"));
+    let (code, said) = not_started(&home);
+    assert_eq!((code, said), (Some(78), format!("encr-milter: {step}")));
+    let check = run(&["check", "-c", home.path("encr-milter.toml").to_str().unwrap()], b"");
+    assert_eq!(check.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&check.stderr).contains("unknown field `enforc`"), "{check:?}");
 }
 
 #[test]
@@ -228,7 +239,7 @@ fn a_path_as_long_as_is_allowed_can_be_listened_on() {
         let name = "s".repeat(length - home.dir().as_os_str().len() - 1);
         home.daemon_file(&DAEMON_FILE.replace("m.sock", &name));
         let config = home.path("encr-milter.toml");
-        let output = support::daemon::run(&["check", "-c", config.to_str().unwrap()], b"");
+        let output = run(&["check", "-c", config.to_str().unwrap()], b"");
         if output.status.success() {
             longest = Some(name);
         }

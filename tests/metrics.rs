@@ -273,7 +273,7 @@ fn reloads_are_told_good_and_bad() {
 
     home.write("policy.toml", "version = 1\n[[rule]]\n");
     daemon.wait_log("policy refused: the one in force stays");
-    let refused = page(address);
+    let refused = until("the refusal to be told", || Some(page(address)).filter(|page| told(page).2 == 1.0));
     assert_eq!(told(&refused), (0.0, 1.0, 1.0, 1.0));
     assert!(times(&refused).0 > times(&first).0);
     assert_eq!(times(&refused).1, times(&first).1);

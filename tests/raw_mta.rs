@@ -15,6 +15,8 @@ use support::in_process::{Milter, brief};
 use support::mta::{Mta, OFFER, argument, frame, macros, offer, plain, tls};
 
 /// Everybody needs 128 bits.
+/// The largest frame that is taken.
+const MAX_FRAME: u32 = 1024 * 1024;
 const ENFORCE: &str = "[[rule]]\nname = \"all\"\nclient = [\"*\"]\nenforce = { min-bits = 128 }\n";
 const REFUSED: &str = "550 5.7.10 encryption needed, STARTTLS with at least 128 bits, rule all";
 const UNKNOWN: &str = "unknown | accept | - | - | not told by the MTA: {client_addr}";
@@ -307,10 +309,12 @@ fn a_conversation_may_come_byte_by_byte_or_all_at_once() {
 
 #[test]
 fn frames_that_are_none_end_their_connection_and_nothing_else() {
+    let beyond = MAX_FRAME + 1;
+    let too_long = format!("a frame of {beyond} bytes");
     let cases: &[(&str, Vec<u8>, &str)] = &[
         ("a length of 0", vec![0, 0, 0, 0], "a frame of 0 bytes"),
         ("the largest length there is", vec![0xff; 4], "a frame of 4294967295 bytes"),
-        ("one byte more than is taken", vec![0x00, 0x10, 0x00, 0x01, b'B'], "a frame of 1048577 bytes"),
+        ("one byte more than is taken", [&beyond.to_be_bytes()[..], b"B"].concat(), &too_long),
         ("HTTP", b"GET / HTTP/1.1\r\n\r\n".to_vec(), "a frame of 1195725856 bytes"),
         ("a command that does not exist", frame('Z', b""), "an unknown command, 0x5a"),
         ("another", frame('\0', b"x"), "an unknown command, 0x00"),
@@ -358,19 +362,45 @@ fn frames_that_are_none_end_their_connection_and_nothing_else() {
 fn a_frame_as_large_as_is_taken_is_taken() {
     let milter = Milter::start(ENFORCE);
     let mut mta = milter.negotiated();
-    let body = vec![b'x'; 1024 * 1024 - 1];
+    let most = MAX_FRAME as usize;
+    let body = vec![b'x'; most - 1];
     assert_eq!(mta.ask('B', &body).kind, 'c');
     let mut told = macros('M', &plain("BIG"));
     told.extend_from_slice(b"{x}\0");
-    told.resize(1024 * 1024 - 2, b'y');
+    told.resize(most - 2, b'y');
     told.push(0);
     mta.frame('D', &told);
     assert_eq!(mta.mail("<a@x>"), "continue");
     // An address of this size is one like any other, and is refused like any other.
-    let long = format!("<{}@y>", "r".repeat(500_000));
+    let long = format!("<{}@y>", "r".repeat(most / 2));
     assert_eq!(mta.rcpt(&long), REFUSED);
     mta.quit();
-    assert_eq!(milter.take_records()[0]["recipient"].as_str().unwrap().len(), 500_002);
+    assert_eq!(milter.take_records()[0]["recipient"].as_str().unwrap().len(), most / 2 + 2);
+}
+
+#[test]
+fn what_an_mta_may_send_is_no_frame_too_large() {
+    let milter = Milter::start(ENFORCE);
+    let mut mta = milter.negotiated();
+    // sendmail sends 65,535 bytes of a body at once, as long as nobody asks for more (SMFIP_MDS_256K, SMFIP_MDS_1M); Postfix
+    // a header of 102,400 (header_size_limit). Neither is asked for, and an MTA that cannot leave them out gets to go on.
+    for (kind, length) in [('B', 65_535), ('L', 102_400)] {
+        let payload = [b"X\0".to_vec(), vec![b'x'; length], vec![0]].concat();
+        assert_eq!(mta.ask(kind, &payload).kind, 'c', "{kind}");
+    }
+    // What a client has a say in, each as long as a line of sendmail's can be.
+    let value = "y".repeat(2_048);
+    let mut told = tls("LONG", "56");
+    let names =
+        ["{cert_issuer}", "{cert_subject}", "{cn_issuer}", "{cn_subject}", "{tls_version}", "{cipher}"];
+    told.retain(|(name, _)| !names.contains(name));
+    told.extend(names.map(|name| (name, value.as_str())));
+    mta.macros(&told);
+    assert_eq!(mta.mail(&format!("<{value}@x>")), "continue");
+    assert!(mta.rcpt(&format!("<{value}@y>")).starts_with("554 5.7.0 encryption too weak 56 "));
+    mta.quit();
+    let records = milter.take_records();
+    assert_eq!(records[0]["sender"].as_str().unwrap().len(), value.len() + 2);
 }
 
 #[test]

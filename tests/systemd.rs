@@ -17,7 +17,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use support::daemon::{DAEMON_FILE, Daemon, Home};
-use support::manager::{Manager, spawn_passing};
+use support::manager::{Manager, spawn_announcing, spawn_passing};
 use support::mta::{Mta, plain, tls};
 use support::{free_port, until};
 
@@ -118,7 +118,8 @@ fn a_start_that_fails_says_why() {
     let mut daemon = manager.spawn(&home, &[]);
     assert_eq!(daemon.wait_ended().code(), Some(78));
     let (why, before) = manager.until("STATUS=not started: ");
-    assert_eq!(why, "there is no policy to begin with");
+    let check = format!("`encr-milter check -c {}`", home.path("encr-milter.toml").display());
+    assert!(why.starts_with("there is no policy to begin with") && why.contains(&check), "{why}");
     assert!(!before.contains(&"READY=1".to_owned()));
 }
 
@@ -157,6 +158,13 @@ fn a_manager_that_does_not_listen_costs_nothing() {
     daemon.wait_log("cannot tell systemd how it goes");
     assert_eq!(daemon.one_message(&plain("A")), REFUSED);
     daemon.stop();
+    // None at all, by an empty name.
+    let mut daemon = home.spawn(&["env", "NOTIFY_SOCKET="]);
+    daemon.wait_started();
+    assert_eq!(daemon.one_message(&plain("A")), REFUSED);
+    daemon.signal(Signal::SIGTERM);
+    daemon.wait_ended();
+    assert!(!daemon.log().contains("systemd"), "{}", daemon.log());
     // One whose queue is full: it is bound, and never read.
     let manager = Manager::new(&home);
     let mut daemon = manager.spawn(&home, &["WATCHDOG_USEC=2000"]);
@@ -248,6 +256,57 @@ fn a_socket_that_nobody_would_accept_on_is_a_start_that_fails() {
         assert_eq!(code, Some(78), "{log}");
         assert!(log.contains("passes as descriptor 4 is no stream socket that listens"), "{log}");
     }
+}
+
+#[test]
+fn what_is_announced_for_nobody_or_by_nonsense_is_left_alone_and_told() {
+    let home = Home::new(RULE);
+    for (pid, count, why) in [
+        ("", "1", "LISTEN_FDS is set, and LISTEN_PID does not say for which process"),
+        ("1", "1", "they are for process 1 (LISTEN_PID)"),
+        ("nobody", "1", "LISTEN_PID is"),
+        ("$$", "many", "LISTEN_FDS is"),
+        ("$$", "2000000000", "LISTEN_FDS is"),
+    ] {
+        // Were it taken, the start would fail: no `listen` names it.
+        let other = listen(&home.path("other.sock"));
+        let mut daemon = spawn_announcing(&home, vec![passed(&other)], pid, count);
+        daemon.wait_started();
+        let log = daemon.log();
+        let warning = log.lines().find(|line| line.contains("no sockets are taken from the surroundings: "));
+        assert!(warning.is_some_and(|line| line.contains(" WARN ") && line.contains(why)), "{log}");
+        assert!(!log.contains("by systemd"), "{log}");
+        assert_eq!(daemon.one_message(&plain("A")), REFUSED);
+        daemon.stop();
+        fs::remove_file(home.path("other.sock")).unwrap();
+    }
+    // What was emptied is not there; nor is what another process was told of itself.
+    for (pid, count) in [("", ""), ("1", "")] {
+        let mut daemon = spawn_announcing(&home, Vec::new(), pid, count);
+        daemon.wait_started();
+        assert!(!daemon.log().contains("surroundings"), "{}", daemon.log());
+        daemon.stop();
+    }
+}
+
+#[test]
+fn a_wrong_count_of_sockets_is_a_start_that_fails() {
+    let home = Home::new(RULE);
+    let milter = listen(&home.path("m.sock"));
+    for (count, descriptor) in [("3", 5), ("1000", 5)] {
+        let also = listen(&home.path(&format!("{count}.sock")));
+        let mut daemon = spawn_announcing(&home, vec![passed(&milter), passed(&also)], "$$", count);
+        let (code, log) = (daemon.wait_ended().code(), daemon.log());
+        assert_eq!(code, Some(78), "{log}");
+        let why = format!("LISTEN_FDS announces {count} sockets, and descriptor {descriptor} is not open");
+        assert!(log.contains(&why), "{log}");
+    }
+    // Fewer than there are: of the rest nobody can know.
+    let also = listen(&home.path("also.sock"));
+    let mut daemon = spawn_announcing(&home, vec![passed(&milter), passed(&also)], "$$", "1");
+    daemon.wait_started();
+    assert_eq!(daemon.one_message(&plain("A")), REFUSED);
+    daemon.stop();
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &Arguments) -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             let code = match &error {
-                StartError::NoPolicy(_) | StartError::Passed(_) => exit::CONFIG,
+                StartError::NoPolicy(..) | StartError::Passed(_) => exit::CONFIG,
                 StartError::Listen(..) => exit::UNAVAILABLE,
                 StartError::Set(..) => exit::OS,
             };

@@ -368,9 +368,9 @@ impl serde_json::ser::Formatter for OneLine {
 
 /// Characters that must not reach a log as they are: controls, line and paragraph separators, and those
 /// that turn the direction of what follows.
-fn is_unsafe(c: char) -> bool {
+pub fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// Text that somebody sent, for a table or a sentence: unsafe characters as `\u{…}`.

@@ -8,7 +8,6 @@ use crate::policy::rule::Side;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 
 /// How it ended.
@@ -143,8 +142,18 @@ impl Outcome {
 pub struct Reloads {
     last: watch::Sender<Arc<Outcome>>,
     in_force_since: watch::Sender<Timestamp>,
-    succeeded: AtomicU64,
-    failed: AtomicU64,
+    counts: watch::Sender<Counts>,
+}
+
+/// Loads so far, the start's among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// How many put in force what the files say.
+    pub in_force: u64,
+    /// How many did not, whatever the reason.
+    pub refused: u64,
+    /// When the last of the former ended.
+    pub succeeded_at: Option<Timestamp>,
 }
 
 impl Reloads {
@@ -153,8 +162,7 @@ impl Reloads {
         let reloads = Self {
             last: watch::Sender::new(Arc::new(first)),
             in_force_since: watch::Sender::new(at),
-            succeeded: AtomicU64::new(0),
-            failed: AtomicU64::new(0),
+            counts: watch::Sender::default(),
         };
         reloads.count(&reloads.last());
         reloads
@@ -169,8 +177,14 @@ impl Reloads {
     }
 
     fn count(&self, outcome: &Outcome) {
-        let counter = if outcome.is_success() { &self.succeeded } else { &self.failed };
-        counter.fetch_add(1, Ordering::Relaxed);
+        self.counts.send_modify(|counts| {
+            if outcome.is_success() {
+                counts.in_force += 1;
+                counts.succeeded_at = Some(outcome.at);
+            } else {
+                counts.refused += 1;
+            }
+        });
     }
 
     /// What came of the last load; the first is that of the start.
@@ -188,8 +202,26 @@ impl Reloads {
         *self.in_force_since.borrow()
     }
 
-    /// How many loads put in force what the files say, and how many did not, the start's among them.
-    pub fn counts(&self) -> (u64, u64) {
-        (self.succeeded.load(Ordering::Relaxed), self.failed.load(Ordering::Relaxed))
+    /// How many there were of either kind.
+    pub fn counts(&self) -> Counts {
+        *self.counts.borrow()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_load_is_counted_once_whatever_came_of_it() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let outcome = |ending, second| Outcome { at: at(second), ..Outcome::new(ending, Cause::Edit, None) };
+        let reloads = Reloads::begin(outcome(Ending::Unsettled, 1));
+        assert_eq!(reloads.counts(), Counts { refused: 1, ..Counts::default() });
+        for (n, ending) in [Ending::InForce, Ending::Refused, Ending::Failed].into_iter().enumerate() {
+            reloads.publish(Arc::new(outcome(ending, 2 + i64::try_from(n).unwrap())));
+        }
+        assert_eq!(reloads.counts(), Counts { in_force: 1, refused: 3, succeeded_at: Some(at(2)) });
+        assert_eq!((reloads.last().outcome, reloads.last().at), (Ending::Failed, at(4)));
     }
 }

@@ -2,41 +2,19 @@
 //!
 //! Promises: reading waits for nobody who answers mail. Must not: keep anything beyond what is counted elsewhere.
 
-use crate::control::{Connections, Counted, Decided, Listening, Loads, Lost, PolicyStatus, State, Status};
-use crate::evidence::writer::Evidence;
-use crate::listener::tally::View;
+use super::sources::{Served, Sources};
+use crate::control::{Connections, Counted, Decided, Loads, Lost, PolicyStatus, State, Status};
 use crate::policy::decide::Disposition;
-use crate::reload::{Ending, InForce, Reloads};
-use crate::snapshot::SnapshotCell;
-use crate::telemetry::metrics::Metrics;
+use crate::reload::{Ending, InForce};
 use crate::telemetry::sink::Sink;
-use crate::waiting::keeper::Waiting;
-use jiff::Timestamp;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// Those who know.
-pub(super) struct Sources {
-    pub(super) config: String,
-    pub(super) since: Timestamp,
-    pub(super) snapshots: Arc<SnapshotCell>,
-    pub(super) reloads: Arc<Reloads>,
-    pub(super) listeners: Vec<Listening>,
-    /// By what is served.
-    pub(super) connections: Vec<(&'static str, View)>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) waiting: Waiting,
-    /// By what is written.
-    pub(super) sinks: Vec<(&'static str, Sink)>,
-    pub(super) evidence: Option<Evidence>,
-}
 
 impl Sources {
     /// All of it.
     pub(super) fn status(&self) -> Status {
-        let (in_force, refused) = self.reloads.counts();
-        let connections = |view: &View| {
-            let now = view.connections();
+        let loads = self.reloads.counts();
+        let connections = |served: &&Served| {
+            let now = served.view.connections();
             Connections {
                 live: now.live,
                 most: now.most,
@@ -60,9 +38,9 @@ impl Sources {
                 since: self.reloads.in_force_since(),
             },
             last_load: (*self.reloads.last()).clone(),
-            loads: Loads { in_force, refused },
+            loads: Loads { in_force: loads.in_force, refused: loads.refused },
             listeners: self.listeners.clone(),
-            connections: by_name(&self.connections, connections),
+            connections: by_name(self.listening().map(|served| (served.name, served)), connections),
             decisions: Decided {
                 accept: self.metrics.decisions_with(Disposition::Accept),
                 tempfail: self.metrics.decisions_with(Disposition::Tempfail),
@@ -70,7 +48,7 @@ impl Sources {
                 unknown: self.metrics.unknown(),
                 in_doubt: self.waiting.in_doubt(),
             },
-            lost: by_name(&self.sinks, lost),
+            lost: by_name(self.sinks.iter().map(|(name, sink)| (*name, sink)), |sink| lost(sink)),
             evidence: self.evidence.as_ref().map(|evidence| {
                 let counters = evidence.counters();
                 Counted {
@@ -86,9 +64,8 @@ impl Sources {
     pub(super) fn line(&self) -> String {
         let policy = self.snapshots.load();
         let connections: Vec<String> = self
-            .connections
-            .iter()
-            .map(|(serves, view)| format!("{serves} {}", view.connections().live))
+            .listening()
+            .map(|served| format!("{} {}", served.name, served.view.connections().live))
             .collect();
         let state = if self.is_stopping() { "stopping: " } else { "" };
         let rules = policy.rules().len();
@@ -107,11 +84,15 @@ impl Sources {
         line
     }
 
-    fn is_stopping(&self) -> bool {
-        self.connections.iter().any(|(_, view)| view.is_draining())
+    /// What has listeners.
+    fn listening(&self) -> impl Iterator<Item = &Served> {
+        self.served.iter().filter(|served| served.listeners > 0)
     }
 }
 
-fn by_name<S, T>(sources: &[(&'static str, S)], read: impl Fn(&S) -> T) -> BTreeMap<String, T> {
-    sources.iter().map(|(name, source)| ((*name).to_owned(), read(source))).collect()
+fn by_name<S, T>(
+    sources: impl Iterator<Item = (&'static str, S)>,
+    read: impl Fn(&S) -> T,
+) -> BTreeMap<String, T> {
+    sources.map(|(name, source)| (name.to_owned(), read(&source))).collect()
 }

@@ -1,58 +1,47 @@
 //! `[http]`: metrics, and whether the daemon is well, for those who watch it.
 //!
-//! Promises: nothing here takes mail down or slows it. A port that is taken is told, and tried again. Metrics are written on a
-//! thread of their own, one page at a time and at most a twentieth of the time; all who asked before that began share the
-//! page. While the daemon drains it is still served, and says so.
+//! Promises: nothing here takes mail down or slows it. A port that is taken is told, and tried again. Whoever asks whether the
+//! daemon is well is answered though others hold all places, and what those hold is bounded in bytes ([`super::pages`]).
+//! While the daemon drains it is still served, and says so.
 
+use super::pages::Pages;
+use super::sources::{Served, Sources};
 use crate::evidence::writer::Evidence;
-use crate::http::{self, Answer, Method, Request, Site, StatusCode};
+use crate::http::{self, Answer, Hurry, Manner, Method, Request, Site, StatusCode};
 use crate::listener::tally::View;
-use crate::listener::{self, Address, Drain, Listener, Ownership, Shared};
-use crate::reload::Life;
+use crate::listener::{self, Address, Drain, Listener, Ownership, Shared, Stream};
 use crate::telemetry::log::with_causes;
 use crate::telemetry::metrics::{
-    ConnectionSample, EvidenceSample, Form, Metrics, OutputSample, Path, Sample,
+    ConnectionSample, EvidenceSample, Form, LoadSample, OutputSample, Path, PolicySample, Sample,
 };
 use crate::telemetry::sink::Sink;
-use crate::waiting::keeper::Waiting;
-use bytes::Bytes;
+use socket2::SockRef;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Several Prometheus servers, a load balancer's probes, an administrator: a handful.
-const MAX_CONNECTIONS: usize = 64;
+const PLACES: usize = 64;
+/// Beside them, for those who ask at once, and only whether the daemon is well.
+const RESERVED: usize = 16;
+/// After so many seconds whoever found all places taken may try again.
+const AGAIN_IN: u16 = 5;
+/// What the kernel keeps of an answer that is not taken, for each connection: else it may be 4 MB.
+const SEND_BUFFER: usize = 128 * 1024;
 /// How often a port that is taken is tried again.
 const AGAIN: Duration = Duration::from_secs(2);
-/// Between two pages there is as much rest as the first took, so many times over; but no more than a scraper waits.
-const REST: u32 = 19;
-const LONGEST_REST: Duration = Duration::from_secs(2);
 
-/// What is watched.
-pub(super) struct Watched {
-    pub(super) metrics: Arc<Metrics>,
-    /// The milter's connections, and how many listeners should accept them.
-    pub(super) milter: (View, usize),
-    /// Those of the socket map.
-    pub(super) outbound: (View, usize),
-    pub(super) outputs: Vec<(&'static str, Sink)>,
-    pub(super) evidence: Option<Evidence>,
-    pub(super) waiting: Waiting,
-    pub(super) reloading: Life,
-}
-
-impl Watched {
+impl Sources {
     /// Why no mail is judged, or no new connection accepted.
     fn not_ready(&self) -> Option<String> {
-        if self.milter.0.is_draining() {
+        if self.is_stopping() {
             return Some("stopping: open transactions get to their end".to_owned());
         }
-        let deaf = |(view, listeners): &(View, usize)| view.not_accepting(*listeners);
-        let (milter, outbound) = (deaf(&self.milter), deaf(&self.outbound));
-        let of =
-            |count: usize, kind| (count > 0).then(|| format!("{count} listeners of [{kind}] do not accept"));
-        of(milter, "milter").or_else(|| of(outbound, "outbound"))
+        self.served.iter().find_map(|Served { name, view, listeners }| {
+            let count = view.not_accepting(*listeners);
+            (count > 0).then(|| format!("{count} listeners of [{name}] do not accept"))
+        })
     }
 
     /// What has ended that should run as long as the daemon.
@@ -62,11 +51,24 @@ impl Watched {
     }
 
     fn sample(&self, http: &View) -> Sample {
-        let kinds = [("milter", &self.milter.0), ("outbound", &self.outbound.0), ("http", http)];
+        let mta = self.served.iter().map(|served| (served.name, &served.view));
+        let last = self.reloads.last();
+        let loads = self.reloads.counts();
         Sample {
             ready: self.not_ready().is_none(),
-            connections: kinds.into_iter().map(|(listener, view)| connections(listener, view)).collect(),
-            outputs: self.outputs.iter().map(|(name, sink)| output(name, sink)).collect(),
+            policy: PolicySample::of(&self.snapshots.load()),
+            loads: LoadSample {
+                successful: last.is_success(),
+                at: last.at,
+                succeeded_at: loads.succeeded_at,
+                in_force: loads.in_force,
+                refused: loads.refused,
+            },
+            connections: mta
+                .chain([("http", http)])
+                .map(|(listener, view)| connections(listener, view))
+                .collect(),
+            outputs: self.sinks.iter().map(|(name, sink)| output(name, sink)).collect(),
             evidence: self.evidence.as_ref().map(evidence),
             waiting: self.waiting.messages() as u64,
             in_doubt: self.waiting.in_doubt(),
@@ -116,22 +118,25 @@ pub(super) struct Watching {
 
 impl Watching {
     /// Serves at these addresses, now or as soon as it can. Needs a tokio runtime.
-    pub(super) fn start(addresses: &[SocketAddr], watched: Watched) -> Self {
-        let (shared, drain) = listener::shared(MAX_CONNECTIONS, "of [http]");
+    pub(super) fn start(addresses: &[SocketAddr], sources: &Arc<Sources>) -> Self {
+        let (shared, drain) = listener::shared(PLACES + RESERVED, "of [http]");
         let shared = shared.turning_away();
-        let site = Arc::new(Watch {
-            watched: Arc::new(watched),
+        let hurry = Hurry::default();
+        let watch = Arc::new(Watch {
+            sources: Arc::clone(sources),
             connections: shared.view(),
-            pages: Arc::new(Mutex::new(Pages { last: None, not_before: Instant::now() })),
+            pages: Pages::new(hurry.clone()),
+            places: Arc::new(Semaphore::new(PLACES)),
+            hurry,
         });
         for address in addresses {
-            tokio::spawn(listen(*address, shared.clone(), Arc::clone(&site)));
+            tokio::spawn(listen(*address, shared.clone(), Arc::clone(&watch)));
         }
         Self { _drain: drain }
     }
 }
 
-async fn listen(address: SocketAddr, shared: Shared, site: Arc<Watch>) {
+async fn listen(address: SocketAddr, shared: Shared, watch: Arc<Watch>) {
     let at = Address::Tcp { v6: address.is_ipv6(), port: address.port(), host: address.ip().to_string() };
     let mut said = None;
     let listener = loop {
@@ -150,9 +155,16 @@ async fn listen(address: SocketAddr, shared: Shared, site: Arc<Watch>) {
     tracing::info!(http = %address, "serving /metrics, /healthz, /readyz");
     let tally = Arc::clone(shared.tally());
     listener::serve(listener, shared, move |stream, drain| {
-        let (site, tally) = (Arc::clone(&site), Arc::clone(&tally));
+        let (watch, tally) = (Arc::clone(&watch), Arc::clone(&tally));
         async move {
-            if let Err(error) = http::serve(stream, site, drain).await {
+            if let Stream::Tcp(stream) = &stream {
+                // Without it the kernel keeps more, and all else is as well.
+                let _ = SockRef::from(stream).set_send_buffer_size(SEND_BUFFER);
+            }
+            let place = watch.places.clone().try_acquire_owned().ok();
+            let manner = Manner { brief: place.is_none(), hurry: watch.hurry.clone() };
+            let visit = Arc::new(Visit { watch, brief: manner.brief });
+            if let Err(error) = http::serve(stream, visit, drain, manner).await {
                 tally.failed(&reason(error));
             }
         }
@@ -174,40 +186,41 @@ fn reason(error: http::Error) -> listener::ConnectionError<http::Error> {
 
 /// What stands at the paths.
 struct Watch {
-    watched: Arc<Watched>,
+    sources: Arc<Sources>,
     connections: View,
-    pages: Arc<Mutex<Pages>>,
+    pages: Pages,
+    places: Arc<Semaphore>,
+    hurry: Hurry,
 }
 
-/// The page that was written last, and when the next one may be.
-struct Pages {
-    last: Option<Page>,
-    not_before: Instant,
+/// One connection's view of it.
+struct Visit {
+    watch: Arc<Watch>,
+    /// Whether it found all places taken.
+    brief: bool,
 }
 
-struct Page {
-    form: Form,
-    begun: Instant,
-    text: Bytes,
-}
-
-impl Site for Watch {
+impl Site for Visit {
     async fn answer(&self, request: Request) -> Answer {
+        let (watch, sources) = (&self.watch, &self.watch.sources);
         let path = Path::of(&request.path);
         let answer = match (path, request.method) {
             (Path::Other, _) => Answer::not_found(),
             (_, method) if ![Method::GET, Method::HEAD].contains(&method) => {
                 Answer::method_not_allowed("GET, HEAD")
             }
-            (Path::Metrics, _) => self.metrics(Form::wanted(request.accept.as_deref())).await,
-            (Path::Healthz, _) => state("ok", self.watched.not_well().map(str::to_owned)),
-            (Path::Readyz, _) => state("ready", self.watched.not_ready()),
+            (Path::Metrics, _) if self.brief => Answer::later(AGAIN_IN, BUSY),
+            (Path::Metrics, _) => watch.metrics(Form::wanted(request.accept.as_deref())).await,
+            (Path::Healthz, _) => state("ok", sources.not_well().map(str::to_owned)),
+            (Path::Readyz, _) => state("ready", sources.not_ready()),
             (Path::Root, _) => Answer::text(StatusCode::OK, INDEX),
         };
-        self.watched.metrics.requested(path, answer.status().as_u16());
+        sources.metrics.requested(path, answer.status().as_u16());
         answer
     }
 }
+
+const BUSY: &str = "all connections are in use: try again\n";
 
 const INDEX: &str = "\
 encr-milter
@@ -225,19 +238,12 @@ fn state(well: &'static str, fault: Option<String>) -> Answer {
 
 impl Watch {
     async fn metrics(&self, form: Form) -> Answer {
-        let asked = Instant::now();
-        let pages = Arc::clone(&self.pages).lock_owned().await;
-        let page = match &pages.last {
-            // Whoever asked while another page was being written: this one was begun since.
-            Some(page) if page.form == form && page.begun >= asked => Ok(page.text.clone()),
-            _ => {
-                tokio::time::sleep_until(pages.not_before.into()).await;
-                let (watched, connections) = (Arc::clone(&self.watched), self.connections.clone());
-                // The lock goes along: who does not wait for his page has no second one begun beside it.
-                tokio::task::spawn_blocking(move || write(&watched, &connections, form, pages)).await
-            }
+        let (sources, connections) = (Arc::clone(&self.sources), self.connections.clone());
+        let write = move || {
+            // Into memory: cannot fail.
+            sources.metrics.text(sources.sample(&connections), form).unwrap_or_default()
         };
-        match page {
+        match self.pages.get(form, write).await {
             Ok(text) => Answer::new(StatusCode::OK, form.content_type(), text),
             Err(error) => {
                 tracing::error!(%error, "writing the metrics failed within the program; please report this");
@@ -245,15 +251,4 @@ impl Watch {
             }
         }
     }
-}
-
-fn write(watched: &Watched, connections: &View, form: Form, mut pages: OwnedMutexGuard<Pages>) -> Bytes {
-    let begun = Instant::now();
-    // Into memory: cannot fail.
-    let text = watched.metrics.text(watched.sample(connections), form).unwrap_or_default();
-    let text = Bytes::from(text);
-    let took = begun.elapsed();
-    pages.not_before = begun + took + (took * REST).min(LONGEST_REST);
-    pages.last = Some(Page { form, begun, text: text.clone() });
-    text
 }

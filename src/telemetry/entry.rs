@@ -4,7 +4,7 @@
 //! thread that brings it away. One entry is one line, whatever is in it.
 
 use crate::policy::decide::Disposition;
-use crate::policy::record::{OneLine, Record, Value};
+use crate::policy::record::{OneLine, Record, Value, is_unsafe};
 use bytes::Bytes;
 use serde::ser::{SerializeMap, Serializer};
 use std::borrow::Cow;
@@ -197,7 +197,7 @@ impl fmt::Display for Words<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The message is ours; what it may quote is not.
         for c in self.0.message.chars() {
-            if c.is_control() {
+            if is_unsafe(c) {
                 write!(f, "{}", c.escape_default())?;
             } else {
                 f.write_char(c)?;

@@ -189,13 +189,15 @@ mod tests {
 
     #[test]
     fn an_event_is_one_line_whatever_is_in_it() {
-        let odd = "a\nb, verdict=pass \u{85}";
+        let odd = "a\nb, verdict=pass \u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{61c}";
         let text = lines(Format::Text, Level::INFO, |_| tracing::info!(n = 7, odd, "hello\n{odd}"));
         assert_eq!(text.lines().count(), 1);
         assert!(
-            text.ends_with(
-                " INFO hello\\na\\nb, verdict=pass \\u{85} n=7 odd=\"a\\nb, verdict=pass \\u{85}\"\n"
-            ),
+            text.ends_with(concat!(
+                r" INFO hello\na\nb, verdict=pass \u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{61c} n=7",
+                r#" odd="a\nb, verdict=pass \u{85}\u{2028}\u{2029}\u{202e}\u{2066}\u{61c}""#,
+                "\n"
+            )),
             "{text}"
         );
         let json = lines(Format::Json, Level::INFO, |_| tracing::warn!(n = 7, odd, "hello"));

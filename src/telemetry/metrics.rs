@@ -2,7 +2,7 @@
 //!
 //! Promises: whoever answers mail pays some atomic additions for it, and never waits: neither for a scrape nor for a reload.
 //! Labels are words of the policy or of fixed sets; nothing that a client says becomes one. Numbers that others keep already
-//! (connections, lost lines, evidence) are not kept twice: they come with each scrape, as a [`Sample`].
+//! (connections, lost lines, evidence, loads of the policy) are not kept twice: they come with each scrape, as a [`Sample`].
 //!
 //! A decision is counted in one place, where its record is handed on: one record, one count.
 
@@ -21,12 +21,11 @@ use crate::policy::decide::{Decision, Disposition};
 use crate::policy::facts::Direction;
 use crate::policy::negotiated::Negotiated;
 use crate::policy::rule::Side;
-use arc_swap::ArcSwap;
 use histogram::Histogram;
 use sessions::{Sessions, Unknown, index_of};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tallies::Tallies;
 
@@ -40,32 +39,8 @@ pub struct Metrics {
     sessions: Sessions,
     unknown: Unknown,
     deciding: [Histogram; 2],
-    policy: ArcSwap<PolicyInForce>,
-    reload: Reload,
     requests: Requests,
     started: jiff::Timestamp,
-}
-
-#[derive(Debug, Default)]
-struct PolicyInForce {
-    fingerprint: String,
-    rules: u64,
-    /// By side.
-    keys: [u64; Side::ALL.len()],
-}
-
-#[derive(Debug, Default)]
-struct Reload {
-    successful: AtomicBool,
-    /// In unix milliseconds.
-    at: AtomicI64,
-    succeeded_at: AtomicI64,
-    in_force: AtomicU64,
-    refused: AtomicU64,
-}
-
-fn millis(at: jiff::Timestamp) -> i64 {
-    at.as_millisecond()
 }
 
 impl Metrics {
@@ -76,8 +51,6 @@ impl Metrics {
             sessions: Sessions::default(),
             unknown: Unknown::default(),
             deciding: [Histogram::default(), Histogram::default()],
-            policy: ArcSwap::default(),
-            reload: Reload::default(),
             requests: Requests::default(),
             started,
         }
@@ -104,30 +77,6 @@ impl Metrics {
     /// A policy is about to be put in force. By one thread, and before it is: its decisions are to find their tallies.
     pub fn expect(&self, policy: &Policy) {
         self.tallies.expect(policy);
-    }
-
-    /// A policy is in force since that moment: what its files say, or (`sound` is false) the last good one in their stead.
-    pub fn in_force(&self, policy: &Policy, sound: bool, at: jiff::Timestamp) {
-        self.policy.store(Arc::new(PolicyInForce {
-            fingerprint: policy.fingerprint().to_string(),
-            rules: policy.rules().len() as u64,
-            keys: Side::ALL.map(|side| policy.index().side(side).len() as u64),
-        }));
-        if sound {
-            self.reload.in_force.fetch_add(1, Ordering::Relaxed);
-            self.reload.succeeded_at.store(millis(at), Ordering::Relaxed);
-            self.reload.at.store(millis(at), Ordering::Relaxed);
-            self.reload.successful.store(true, Ordering::Relaxed);
-        } else {
-            self.refused(at);
-        }
-    }
-
-    /// The files were read and are not sound: what is in force stays.
-    pub fn refused(&self, at: jiff::Timestamp) {
-        self.reload.refused.fetch_add(1, Ordering::Relaxed);
-        self.reload.at.store(millis(at), Ordering::Relaxed);
-        self.reload.successful.store(false, Ordering::Relaxed);
     }
 
     /// A request was answered.
@@ -165,6 +114,10 @@ impl Metrics {
 pub struct Sample {
     /// Whether mail is accepted and judged.
     pub ready: bool,
+    /// The policy in force.
+    pub policy: PolicySample,
+    /// What came of loading policies.
+    pub loads: LoadSample,
     /// By kind of listener.
     pub connections: Vec<ConnectionSample>,
     /// By output.
@@ -175,6 +128,43 @@ pub struct Sample {
     pub waiting: u64,
     /// Messages that were accepted for want of knowledge.
     pub in_doubt: u64,
+}
+
+/// A policy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySample {
+    /// Its fingerprint.
+    pub fingerprint: String,
+    /// How many rules it has.
+    pub rules: u64,
+    /// How many keys, by side.
+    pub keys: [u64; Side::ALL.len()],
+}
+
+impl PolicySample {
+    /// Of a policy.
+    pub fn of(policy: &Policy) -> Self {
+        Self {
+            fingerprint: policy.fingerprint().to_string(),
+            rules: policy.rules().len() as u64,
+            keys: Side::ALL.map(|side| policy.index().side(side).len() as u64),
+        }
+    }
+}
+
+/// Loads so far, the start's among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadSample {
+    /// Whether the last one put in force what the files say.
+    pub successful: bool,
+    /// When the last one ended.
+    pub at: jiff::Timestamp,
+    /// When the last one ended that was successful.
+    pub succeeded_at: Option<jiff::Timestamp>,
+    /// How many put in force what the files say.
+    pub in_force: u64,
+    /// How many did not.
+    pub refused: u64,
 }
 
 /// Connections of one kind of listener.

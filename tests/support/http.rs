@@ -99,6 +99,24 @@ impl Client {
         Some(answer)
     }
 
+    /// Waits until an answer with a page has begun, and takes no more of it than its first line; false where another has.
+    pub(crate) fn begun(&self) -> bool {
+        let mut line = [0; 15];
+        until("an answer to begin", || {
+            let length = self.stream.peek(&mut line).unwrap();
+            assert!(length > 0, "closed before an answer began");
+            (length == line.len()).then_some(())
+        });
+        line == *b"HTTP/1.1 200 OK"
+    }
+
+    /// Reads what is left until the other side closes; how much that was.
+    pub(crate) fn rest(&mut self) -> usize {
+        let before = self.unread.len();
+        self.closed();
+        self.unread.len() - before
+    }
+
     /// Waits until the other side has closed.
     pub(crate) fn closed(&mut self) {
         while self.more() {}

@@ -60,12 +60,22 @@ impl Manager {
 /// Starts the daemon with descriptors, the first as 3, as systemd passes them. At most two: they come by way of a shell's
 /// standard input and output.
 pub(crate) fn spawn_passing(home: &Home, sockets: Vec<OwnedFd>) -> Daemon<'_> {
-    let count = sockets.len();
+    let count = sockets.len().to_string();
+    spawn_announcing(home, sockets, "$$", &count)
+}
+
+/// The same, announced for a process (`$$` is the daemon's own) and by a count that may be wrong.
+pub(crate) fn spawn_announcing<'h>(
+    home: &'h Home,
+    sockets: Vec<OwnedFd>,
+    pid: &str,
+    count: &str,
+) -> Daemon<'h> {
     let mut sockets = sockets.into_iter().map(Stdio::from);
     let [stdin, stdout] = [(); 2].map(|()| sockets.next().unwrap_or_else(Stdio::null));
     assert!(sockets.next().is_none());
     let script = format!(
-        "exec 3<&0 4>&1 0</dev/null 1>/dev/null; LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES=x exec \"$@\""
+        "exec 3<&0 4>&1 5>&- 0</dev/null 1>/dev/null; LISTEN_PID={pid} LISTEN_FDS={count} LISTEN_FDNAMES=x exec \"$@\""
     );
     home.spawn_with(&["sh", "-c", &script, "sh"], stdin, stdout)
 }

@@ -6,7 +6,7 @@
 use super::process::Process;
 use super::reference::{self as all, Kind, Metric};
 use super::tallies::Tallied;
-use super::{Metrics, Path, REASONS, Sample, millis};
+use super::{Metrics, Path, REASONS, Sample};
 use crate::policy::decide::Verdict;
 use crate::policy::rule::{Mode, Side};
 use prometheus_client::collector::Collector;
@@ -16,7 +16,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// How the text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -151,8 +150,8 @@ fn counter<const N: usize>(
 }
 
 /// Unix seconds, to the millisecond.
-fn timestamp(milliseconds: i64) -> f64 {
-    jiff::SignedDuration::from_millis(milliseconds).as_secs_f64()
+fn timestamp(at: jiff::Timestamp) -> f64 {
+    jiff::SignedDuration::from_millis(at.as_millisecond()).as_secs_f64()
 }
 
 impl Collector for Scrape {
@@ -205,22 +204,18 @@ impl Scrape {
     }
 
     fn policy(&self, page: &mut Page<'_>) -> fmt::Result {
-        let policy = self.metrics.policy.load();
-        let reload = &self.metrics.reload;
+        let (policy, loads) = (&self.sample.policy, &self.sample.loads);
         page.gauges(&all::POLICY, [([("fingerprint", policy.fingerprint.as_str())], 1)])?;
         page.gauge(&all::RULES, &policy.rules)?;
         page.gauges(
             &all::KEYS,
             Side::ALL.into_iter().zip(policy.keys).map(|(side, keys)| ([("side", side.as_str())], keys)),
         )?;
-        page.gauge(&all::RELOAD_SUCCESSFUL, &u64::from(reload.successful.load(Ordering::Relaxed)))?;
-        page.gauge(&all::RELOAD_TIME, &timestamp(reload.at.load(Ordering::Relaxed)))?;
-        page.gauge(&all::RELOAD_SUCCESS_TIME, &timestamp(reload.succeeded_at.load(Ordering::Relaxed)))?;
-        let outcomes = [("in-force", &reload.in_force), ("refused", &reload.refused)];
-        page.counters(
-            &all::RELOADS,
-            outcomes.map(|(outcome, count)| ([("outcome", outcome)], count.load(Ordering::Relaxed))),
-        )
+        page.gauge(&all::RELOAD_SUCCESSFUL, &u64::from(loads.successful))?;
+        page.gauge(&all::RELOAD_TIME, &timestamp(loads.at))?;
+        page.gauge(&all::RELOAD_SUCCESS_TIME, &timestamp(loads.succeeded_at.unwrap_or_default()))?;
+        let outcomes = [("in-force", loads.in_force), ("refused", loads.refused)];
+        page.counters(&all::RELOADS, outcomes.map(|(outcome, count)| ([("outcome", outcome)], count)))
     }
 
     fn connections(&self, page: &mut Page<'_>) -> fmt::Result {
@@ -285,7 +280,7 @@ impl Scrape {
         })?;
         page.gauges(&all::BUILD, [([("version", env!("CARGO_PKG_VERSION"))], 1)])?;
         let process = Process::now();
-        page.gauge(&all::START_TIME, &timestamp(millis(metrics.started)))?;
+        page.gauge(&all::START_TIME, &timestamp(metrics.started))?;
         if let Some(seconds) = process.cpu_seconds {
             page.family(&all::CPU, |encoder, form| match form {
                 Form::Plain => encoder.encode_gauge(&seconds),

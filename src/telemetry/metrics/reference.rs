@@ -78,13 +78,13 @@ metrics! {
     KEYS Gauge "encr_milter_policy_keys" ["side"]
         "Keys of the policy in force.";
     RELOAD_SUCCESSFUL Gauge "encr_milter_policy_last_reload_successful" []
-        "Whether the files were sound when they were last read: 0 means that the last good policy is in force.";
+        "Whether the last load put in force what the files say: 0 means that the last good policy, or setting, stays.";
     RELOAD_TIME Gauge "encr_milter_policy_last_reload_timestamp_seconds" []
-        "When the files were last read.";
+        "When the last load of the files ended.";
     RELOAD_SUCCESS_TIME Gauge "encr_milter_policy_last_reload_success_timestamp_seconds" []
-        "When they were last read and sound; 0 if never since the start.";
+        "When the last one ended that put them in force; 0 if never since the start.";
     RELOADS Counter "encr_milter_policy_reloads_total" ["outcome"]
-        "How often the files were read, by what came of it.";
+        "How often the files were loaded, by what came of it: refused is whatever did not put them in force.";
 
     READY Gauge "encr_milter_ready" []
         "Whether connections are accepted and judged, as /readyz says.";
