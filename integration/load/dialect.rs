@@ -167,18 +167,23 @@ fn value(
 ) -> Option<()> {
     let bits = mail.map_or(0, |mail| mail.bits);
     let tls = |value: &'static str| (bits > 0).then_some(value);
-    let mut put = |pieces: &[&str]| pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes()));
+    let mut put = |pieces: &[&str]| {
+        for piece in pieces {
+            out.extend_from_slice(piece.as_bytes());
+        }
+        Some(())
+    };
     let one = match name {
         "i" => mail?.id.as_str(),
         "j" | "{if_name}" => "mail.rig.example",
         "v" => "8.17.1.9",
-        "_" => return Some(put(&[&client.name, " [", &client.address, "]"])),
+        "_" => return put(&[&client.name, " [", &client.address, "]"]),
         "{client_name}" => &client.name,
         "{client_addr}" => &client.address,
         "{client_resolve}" => "OK",
         "{daemon_name}" => "MTA",
         "{mail_mailer}" => mail.map(|_| "esmtp")?,
-        "{mail_host}" => return Some(put(&[mail?.sender.split_once('@')?.1, "."])),
+        "{mail_host}" => return put(&[mail?.sender.split_once('@')?.1, "."]),
         "{mail_addr}" => mail?.sender.as_str(),
         "{rcpt_mailer}" => recipient.map(|_| "local")?,
         "{rcpt_host}" => recipient?.address.split_once('@')?.1,
@@ -194,14 +199,13 @@ fn value(
             112 => "112",
             128 => "128",
             256 => "256",
-            other => return Some(put(&[&other.to_string()])),
+            other => return put(&[&other.to_string()]),
         },
         "{verify}" => tls("NOT")?,
         "{cn_subject}" | "{cert_subject}" | "{cert_issuer}" => tls("")?,
         _ => return None,
     };
-    put(&[one]);
-    Some(())
+    put(&[one])
 }
 
 /// The dialects of the milters that are talked to.

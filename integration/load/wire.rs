@@ -140,7 +140,9 @@ pub(crate) fn frame_of(out: &mut Vec<u8>, kind: u8, pieces: &[&[u8]]) {
     let length = u32::try_from(payload + 1).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.push(kind);
-    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
 }
 
 /// The first frame of what has come, its kind and payload, and its length; nothing while it is not whole.

@@ -21,9 +21,9 @@ pub(crate) struct Mix {
     pub(crate) messages: usize,
 }
 
-/// A key of the list.
+/// A key of the list: a domain that somebody registered, for of those the daemon keeps evidence.
 fn key(number: u64) -> String {
-    format!("d{number}.{}.example", ["mail", "test", "customers", "hosting-company"][(number % 4) as usize])
+    format!("{}{number}.example", ["partner", "d", "hosting-company-", "x"][(number % 4) as usize])
 }
 
 /// The list, one key a line.
@@ -49,7 +49,7 @@ pub(crate) fn client(seed: u64, number: u64, mix: Mix) -> Client {
             _ => format!("mail.{key}"),
         }
     } else {
-        format!("mx{}.n{}.elsewhere.example", random.below(10), random.below(1_000_000))
+        format!("mx{}.elsewhere{}.example", random.below(10), random.below(1_000_000))
     };
     let address = format!("192.0.{}.{}", 2 + random.below(200), 1 + random.below(254));
     let mails =

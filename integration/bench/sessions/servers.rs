@@ -5,6 +5,7 @@
 //! that have ended too.
 
 use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +30,8 @@ const MAX_CONNECTIONS: usize = 12_000;
 const STARTS_WITHIN: Duration = Duration::from_mins(2);
 
 const OUR_BINARY: &str = env!("CARGO_BIN_EXE_encr-milter");
+/// Its environment is the daemon's.
+const UNIT: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/config/encr-milter.service"));
 const LIBMILTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/integration/bench/reference/libmilter.c");
 
 /// Whose server.
@@ -107,6 +110,27 @@ impl Server {
         fs::read_to_string(self.folder.path().join("stderr")).unwrap_or_default()
     }
 
+    /// Tells it something.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(name)
+    }
+
+    /// Resident memory, in KiB.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        resident.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// How many descriptors it has.
+    pub(crate) fn descriptors(&self) -> usize {
+        fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
     fn pid(&self) -> Pid {
         Pid::from_raw(i32::try_from(self.child.id()).unwrap())
     }
@@ -119,6 +143,19 @@ impl Server {
     /// Whether it writes its decisions down.
     fn is_daemon(&self) -> bool {
         matches!(self.kind, Kind::Ours | Kind::Other(_))
+    }
+
+    /// How long what it said is, up to now.
+    pub(crate) fn said(&self) -> u64 {
+        fs::metadata(self.folder.path().join("stderr")).unwrap().len()
+    }
+
+    /// Whether it has put a policy in force since it had said so much.
+    pub(crate) fn has_loaded_since(&self, said: u64) -> bool {
+        let mut file = File::open(self.folder.path().join("stderr")).unwrap();
+        let mut new = Vec::new();
+        file.seek(SeekFrom::Start(said)).and_then(|_| file.read_to_end(&mut new)).unwrap();
+        memchr::memmem::find(&new, b"policy in force").is_some()
     }
 
     /// Waits until so many decisions are in its file, then empties it and the log. They must be exactly so many: a daemon
@@ -177,13 +214,16 @@ fn daemon(binary: &Path, folder: &Path, target: &Target, list: &Path) -> Command
         at("state"),
     );
     let policy = format!(
-        "version = 1\n[[rule]]\nname = \"{RULE}\"\nclient-file = {list:?}\nenforce = {{ min-bits = {MIN_BITS} }}\n"
+        "version = 1\n[[rule]]\nname = \"{RULE}\"\nclient-file = \"{}\"\nenforce = {{ min-bits = {MIN_BITS} }}\n",
+        list.display()
     );
     fs::create_dir(folder.join("state")).unwrap();
     fs::write(folder.join("policy.toml"), policy).unwrap();
     fs::write(folder.join("encr-milter.toml"), config).unwrap();
     let mut command = Command::new(binary);
     command.args(["run", "-c"]).arg(folder.join("encr-milter.toml"));
+    let variables = UNIT.lines().filter_map(|line| line.strip_prefix("Environment=")?.split_once('='));
+    command.envs(variables);
     command
 }
 

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 use crate::load::engine::{Engine, Manner};
 use crate::load::tally::Tally;
 use crate::population::{Mix, client};
@@ -24,17 +26,29 @@ pub(crate) struct Turn {
     pub(crate) took: Duration,
     /// Processor time of the server.
     pub(crate) used: Duration,
+    /// Processor time of the load itself.
+    own: Duration,
     pub(crate) tally: Tally,
 }
 
 impl Turn {
-    pub(crate) fn sessions_a_second(&self) -> f64 {
-        self.tally.sessions as f64 / self.took.as_secs_f64()
+    /// Messages, where a session has many of them, else sessions.
+    fn count(&self, mix: Mix) -> f64 {
+        (if mix.messages > 1 { self.tally.messages } else { self.tally.sessions }).max(1) as f64
     }
 
-    /// Microseconds of processor time for each session.
-    pub(crate) fn used_each(&self) -> f64 {
-        self.used.as_secs_f64() * 1e6 / self.tally.sessions.max(1) as f64
+    pub(crate) fn a_second(&self, mix: Mix) -> f64 {
+        self.count(mix) / self.took.as_secs_f64()
+    }
+
+    /// Microseconds of processor time for each.
+    pub(crate) fn used_each(&self, mix: Mix) -> f64 {
+        self.used.as_secs_f64() * 1e6 / self.count(mix)
+    }
+
+    /// The same of the load itself.
+    pub(crate) fn own_each(&self, mix: Mix) -> f64 {
+        self.own.as_secs_f64() * 1e6 / self.count(mix)
     }
 
     /// Microseconds in which so many of a thousand MAILs were answered.
@@ -43,13 +57,28 @@ impl Turn {
     }
 }
 
-/// Plays it; a wrong answer ends the program.
-pub(crate) fn play(server: &Server, load: Load) -> Turn {
-    play_while(server, load, || ())
+/// The processor time of this thread.
+fn own_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// The same, while something is done again and again on this thread's side.
-pub(crate) fn play_while(server: &Server, load: Load, mut meanwhile: impl FnMut()) -> Turn {
+/// Plays it; a wrong answer ends the program.
+pub(crate) fn play(server: &Server, load: Load) -> Turn {
+    play_until(server, load, || ())
+}
+
+/// Plays it, and tells of a wrong answer.
+pub(crate) fn try_to_play(server: &Server, load: Load) -> Result<Turn, String> {
+    measure(server, load, || ())
+}
+
+/// The same, and lets somebody know when the time is over.
+pub(crate) fn play_until(server: &Server, load: Load, is_over: impl FnOnce()) -> Turn {
+    measure(server, load, is_over)
+        .unwrap_or_else(|fault| panic!("{}: {fault}\n{}", server.kind.name(), server.log()))
+}
+
+fn measure(server: &Server, load: Load, is_over: impl FnOnce()) -> Result<Turn, String> {
     let targets = [server.target.clone()];
     let manner = Manner {
         targets: &targets,
@@ -64,20 +93,16 @@ pub(crate) fn play_while(server: &Server, load: Load, mut meanwhile: impl FnMut(
         Some((next, client(0x7365_7373, next, load.mix)))
     };
     let mut engine = Engine::new(manner, sessions, Tally::default()).unwrap();
-    let told = |fault: String| panic!("{}: {fault}\n{}", server.kind.name(), server.log());
     let end = Instant::now() + load.lasts / 10;
-    engine.run(|| Instant::now() >= end).unwrap_or_else(told);
+    engine.run(|| Instant::now() >= end)?;
     let before = std::mem::take(&mut engine.tally);
-    let (begun, used) = (Instant::now(), server.used());
-    engine
-        .run(|| {
-            meanwhile();
-            begun.elapsed() >= load.lasts
-        })
-        .unwrap_or_else(told);
-    let (took, used) = (begun.elapsed(), server.used() - used);
+    let (begun, used, own) = (Instant::now(), server.used(), own_time());
+    engine.run(|| begun.elapsed() >= load.lasts)?;
+    let (took, used, own) =
+        (begun.elapsed(), server.used().saturating_sub(used), own_time().saturating_sub(own));
     let tally = std::mem::take(&mut engine.tally);
-    engine.finish().unwrap_or_else(told);
+    is_over();
+    engine.finish()?;
     server.settle(before.decided() + tally.decided() + engine.tally.decided());
-    Turn { took, used, tally }
+    Ok(Turn { took, used, own, tally })
 }
