@@ -16,7 +16,7 @@ use support::mta::{Mta, OFFER, argument, frame, macros, offer, plain, tls};
 
 /// Everybody needs 128 bits.
 /// The largest frame that is taken.
-const MAX_FRAME: u32 = 1024 * 1024;
+const MAX_FRAME: u32 = 128 * 1024;
 const ENFORCE: &str = "[[rule]]\nname = \"all\"\nclient = [\"*\"]\nenforce = { min-bits = 128 }\n";
 const REFUSED: &str = "550 5.7.10 encryption needed, STARTTLS with at least 128 bits, rule all";
 const UNKNOWN: &str = "unknown | accept | - | - | not told by the MTA: {client_addr}";
