@@ -21,7 +21,7 @@ pub(super) fn read(line: &[u8]) -> Result<Option<Record<'_>>, Broken> {
     }
     // Checked at once, not word by word.
     let line = std::str::from_utf8(line).map_err(|_| Broken)?;
-    let record = serde_json::from_str::<Record<'_>>(line).map_err(|_| Broken)?;
+    let record = Record::from_json(line).map_err(|_| Broken)?;
     Ok(Some(record).filter(can_be_judged))
 }
 

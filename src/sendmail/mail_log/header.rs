@@ -6,7 +6,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::TimeZone;
+use jiff::tz::Offset;
 use std::borrow::Cow;
 
 use super::clock::Clock;
@@ -122,9 +122,11 @@ impl Stamp<'_> {
                 if zone.is_empty() {
                     return Some(Read::Local(at));
                 }
-                let utc = at.to_zoned(TimeZone::UTC).ok()?.timestamp();
-                let offset = jiff::SignedDuration::from_secs(offset(zone)?);
-                utc.checked_sub(offset).ok().map(Read::At)
+                let utc = Offset::UTC.to_timestamp(at).ok()?;
+                match offset(zone)? {
+                    0 => Some(Read::At(utc)),
+                    offset => utc.checked_sub(jiff::SignedDuration::from_secs(offset)).ok().map(Read::At),
+                }
             }
             Self::Traditional(stamp) => {
                 let month = MONTHS.iter().position(|month| stamp.starts_with(month))?;
