@@ -102,7 +102,7 @@ fn main() {
     let judged = Mix { judged: true, ..usual };
     let iso = |mix| move |mut out: &mut dyn Write, size| mail_log(&mut out, size, Stamps::Iso, mix, SEED);
     let traditional =
-        |mut out: &mut dyn Write, size| mail_log(&mut out, size, Stamps::Traditional, usual, SEED);
+        |mut out: &mut dyn Write, size| mail_log(&mut out, size, Stamps::Traditional, Mix::USUAL, SEED);
     let records = |mix| move |mut out: &mut dyn Write, size| decisions(&mut out, size, mix, SEED);
     let kinds: [(&str, &Generate); 8] = [
         ("mail log, ISO", &iso(usual)),

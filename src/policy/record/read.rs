@@ -5,29 +5,27 @@
 //! serde, whose answer then counts. Words are borrowed from the line.
 
 use super::{Bits, FailureRecord, Record, bits_of};
+use crate::policy::stamp;
 use jiff::Timestamp;
-use jiff::civil::DateTime;
-use jiff::tz::Offset;
 use serde::Deserialize;
 use serde::de::value::{BorrowedStrDeserializer, Error};
 use std::borrow::Cow;
 
 impl<'a> Record<'a> {
-    /// Reads a record that somebody wrote, leniently: see the fields.
-    #[inline]
-    pub fn from_json(line: &'a str) -> Result<Self, serde_json::Error> {
-        let mut record = Self::default();
-        match plain(line, &mut record) {
-            Some(()) => Ok(record),
-            None => serde_json::from_str(line),
+    /// Becomes the record that somebody wrote, leniently read (see the fields). To be asked of a new one: it is big, and is
+    /// filled where it lies.
+    pub fn read_json(&mut self, line: &'a str) -> Result<(), serde_json::Error> {
+        if plain(line, self).is_none() {
+            *self = serde_json::from_str(line)?;
         }
+        Ok(())
     }
 }
 
 /// Reads a record in which all is as it is written as a rule; nothing for any other.
 fn plain<'a>(line: &'a str, record: &mut Record<'a>) -> Option<()> {
     // With neither an escape nor a control character a word ends at the next quote.
-    if line.bytes().fold(false, |odd, byte| odd | (byte < b' ') | (byte == b'\\')) {
+    if line.bytes().fold(0, |odd, byte| odd | u8::from(byte < b' ') | u8::from(byte == b'\\')) != 0 {
         return None;
     }
     let mut rest = Rest { line, at: 0 };
@@ -56,50 +54,9 @@ fn plain<'a>(line: &'a str, record: &mut Record<'a>) -> Option<()> {
     (rest.at == line.len()).then_some(())
 }
 
-/// A time stamp as the daemon writes them; nothing for any other, and for one that is no time.
+/// A time stamp as the daemon writes them; nothing for any other.
 fn own_stamp(text: &str) -> Option<Timestamp> {
-    let &[
-        y3,
-        y2,
-        y1,
-        y0,
-        b'-',
-        m1,
-        m0,
-        b'-',
-        d1,
-        d0,
-        b'T',
-        h1,
-        h0,
-        b':',
-        i1,
-        i0,
-        b':',
-        s1,
-        s0,
-        b'.',
-        f5,
-        f4,
-        f3,
-        f2,
-        f1,
-        f0,
-        b'Z',
-    ] = text.as_bytes()
-    else {
-        return None;
-    };
-    let digits = [y3, y2, y1, y0, m1, m0, d1, d0, h1, h0, i1, i0, s1, s0, f5, f4, f3, f2, f1, f0];
-    if digits.iter().fold(false, |odd, digit| odd | !digit.is_ascii_digit()) {
-        return None;
-    }
-    let two = |tens: u8, ones: u8| i8::try_from((tens & 0xf) * 10 + (ones & 0xf)).unwrap_or_default();
-    let number = |digits: &[u8]| digits.iter().fold(0, |sum, digit| sum * 10 + i32::from(digit & 0xf));
-    let year = i16::try_from(number(&[y3, y2, y1, y0])).ok()?;
-    let nanos = number(&[f5, f4, f3, f2, f1, f0]) * 1000;
-    let at = DateTime::new(year, two(m1, m0), two(d1, d0), two(h1, h0), two(i1, i0), two(s1, s0), nanos);
-    Offset::UTC.to_timestamp(at.ok()?).ok()
+    stamp::utc(text.as_bytes().strip_suffix(b"Z")?)
 }
 
 /// What is still to be read of a line.
@@ -138,9 +95,12 @@ impl<'a> Rest<'a> {
         self.line.get(start..start + length)
     }
 
-    /// A word, or `null`.
-    fn told(&mut self) -> Option<Option<&'a str>> {
-        if self.is_null() { Some(None) } else { self.word().map(Some) }
+    /// A word; `null` is as if the field were not there.
+    fn told(&mut self, field: &mut Option<Cow<'a, str>>) -> Option<()> {
+        if !self.is_null() {
+            *field = Some(Cow::Borrowed(self.word()?));
+        }
+        Some(())
     }
 
     fn is_null(&mut self) -> bool {
@@ -154,8 +114,11 @@ impl<'a> Rest<'a> {
         T::deserialize(BorrowedStrDeserializer::<'a, Error>::new(self.word()?)).ok()
     }
 
-    fn known<T: Deserialize<'a>>(&mut self) -> Option<Option<T>> {
-        if self.is_null() { Some(None) } else { self.one_of().map(Some) }
+    fn known<T: Deserialize<'a>>(&mut self, field: &mut Option<T>) -> Option<()> {
+        if !self.is_null() {
+            *field = Some(self.one_of()?);
+        }
+        Some(())
     }
 
     /// A number of a few digits.
@@ -171,86 +134,75 @@ impl<'a> Rest<'a> {
         Some(digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')))
     }
 
-    fn bits(&mut self) -> Option<Option<u16>> {
-        match self.peek()? {
-            b'"' => self.word().map(|text| Some(bits_of(Bits::Text(Cow::Borrowed(text))))),
-            b'n' => self.is_null().then_some(None),
-            _ => self.number().map(|bits| Some(bits_of(Bits::Number(u64::from(bits))))),
+    fn bits(&mut self, field: &mut Option<u16>) -> Option<()> {
+        if !self.is_null() {
+            *field = Some(bits_of(match self.peek()? {
+                b'"' => Bits::Text(Cow::Borrowed(self.word()?)),
+                _ => Bits::Number(u64::from(self.number()?)),
+            }));
         }
+        Some(())
     }
 
     /// Reads the value of a field into the record; the field's place among all of them. Nothing for a field that is not
     /// known.
     fn field(&mut self, name: &str, record: &mut Record<'a>) -> Option<u32> {
-        let (place, word) = match name {
-            "ts" => {
-                record.ts = match self.told()? {
-                    Some(text) => Some(own_stamp(text).map_or_else(|| text.parse().ok(), Some)?),
-                    None => None,
-                };
+        let (place, word) = match name.as_bytes() {
+            b"ts" => {
+                if !self.is_null() {
+                    let text = self.word()?;
+                    record.ts = Some(own_stamp(text).map_or_else(|| text.parse().ok(), Some)?);
+                }
                 return Some(0);
             }
-            "direction" => {
-                record.direction = self.known()?.unwrap_or_default();
+            b"direction" => {
+                if !self.is_null() {
+                    record.direction = self.one_of()?;
+                }
                 return Some(1);
             }
-            "cipher_bits" => {
-                record.cipher_bits = self.bits()?;
+            b"failures" => {
+                if !self.is_null() {
+                    record.failures = self.failures()?;
+                }
                 return Some(2);
             }
-            "auth_ssf" => {
-                record.auth_ssf = self.bits()?;
+            b"waited" => {
+                if !self.is_null() {
+                    record.waited = Some(self.number()?);
+                }
                 return Some(3);
             }
-            "waited" => {
-                record.waited = if self.is_null() { None } else { Some(self.number()?) };
-                return Some(4);
-            }
-            "verdict" => {
-                record.verdict = self.known()?;
-                return Some(5);
-            }
-            "mode" => {
-                record.mode = self.known()?;
-                return Some(6);
-            }
-            "disposition" => {
-                record.disposition = self.known()?;
-                return Some(7);
-            }
-            "side" => {
-                record.side = self.known()?;
-                return Some(8);
-            }
-            "failures" => {
-                record.failures = if self.is_null() { Vec::new() } else { self.failures()? };
-                return Some(9);
-            }
-            "host" => (10, &mut record.host),
-            "queue_id" => (11, &mut record.queue_id),
-            "client_name" => (12, &mut record.client_name),
-            "client_addr" => (13, &mut record.client_addr),
-            "client_resolve" => (14, &mut record.client_resolve),
-            "server_name" => (15, &mut record.server_name),
-            "server_addr" => (16, &mut record.server_addr),
-            "sender" => (17, &mut record.sender),
-            "recipient" => (18, &mut record.recipient),
-            "auth" => (19, &mut record.auth),
-            "tls_version" => (20, &mut record.tls_version),
-            "cipher" => (21, &mut record.cipher),
-            "verify" => (22, &mut record.verify),
-            "cn_subject" => (23, &mut record.cn_subject),
-            "cert_subject" => (24, &mut record.cert_subject),
-            "cert_issuer" => (25, &mut record.cert_issuer),
-            "rule" => (26, &mut record.rule),
-            "key" => (27, &mut record.key),
-            "reason" => (28, &mut record.reason),
-            "reply" => (29, &mut record.reply),
-            "policy" => (30, &mut record.policy),
+            b"cipher_bits" => return self.bits(&mut record.cipher_bits).map(|()| 4),
+            b"auth_ssf" => return self.bits(&mut record.auth_ssf).map(|()| 5),
+            b"verdict" => return self.known(&mut record.verdict).map(|()| 6),
+            b"mode" => return self.known(&mut record.mode).map(|()| 7),
+            b"disposition" => return self.known(&mut record.disposition).map(|()| 8),
+            b"side" => return self.known(&mut record.side).map(|()| 9),
+            b"host" => (10, &mut record.host),
+            b"queue_id" => (11, &mut record.queue_id),
+            b"client_name" => (12, &mut record.client_name),
+            b"client_addr" => (13, &mut record.client_addr),
+            b"client_resolve" => (14, &mut record.client_resolve),
+            b"server_name" => (15, &mut record.server_name),
+            b"server_addr" => (16, &mut record.server_addr),
+            b"sender" => (17, &mut record.sender),
+            b"recipient" => (18, &mut record.recipient),
+            b"auth" => (19, &mut record.auth),
+            b"tls_version" => (20, &mut record.tls_version),
+            b"cipher" => (21, &mut record.cipher),
+            b"verify" => (22, &mut record.verify),
+            b"cn_subject" => (23, &mut record.cn_subject),
+            b"cert_subject" => (24, &mut record.cert_subject),
+            b"cert_issuer" => (25, &mut record.cert_issuer),
+            b"rule" => (26, &mut record.rule),
+            b"key" => (27, &mut record.key),
+            b"reason" => (28, &mut record.reason),
+            b"reply" => (29, &mut record.reply),
+            b"policy" => (30, &mut record.policy),
             _ => return None,
         };
-        *word = self.told()?.map(Cow::Borrowed);
-        Some(place)
+        self.told(word).map(|()| place)
     }
 
     /// Every mode that was not met, each written as the daemon writes it.
@@ -306,9 +258,15 @@ mod tests {
         r#"{ "direction": "inbound", "client_addr": null, "cipher_bits": "128", "auth_ssf": "", "failures": [ ], "verdict": null }"#,
     ];
 
+    fn read(line: &str) -> Result<Record<'_>, String> {
+        let mut record = Record::default();
+        record.read_json(line).map_err(|error| error.to_string())?;
+        Ok(record)
+    }
+
     fn check(line: &str) {
         let by_serde = serde_json::from_str::<Record<'_>>(line).map_err(|error| error.to_string());
-        assert_eq!(Record::from_json(line).map_err(|error| error.to_string()), by_serde, "{line}");
+        assert_eq!(read(line), by_serde, "{line}");
     }
 
     #[test]
@@ -317,7 +275,7 @@ mod tests {
             assert!(plain(line, &mut Record::default()).is_some(), "{line}");
             check(line);
         }
-        let record = Record::from_json(OWN[0]).unwrap();
+        let record = read(OWN[0]).unwrap();
         let mut again = Vec::new();
         record.write_json(&mut again).unwrap();
         assert_eq!(std::str::from_utf8(&again).unwrap().trim_end(), OWN[0]);

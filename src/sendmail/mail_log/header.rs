@@ -13,6 +13,7 @@ use super::clock::Clock;
 use super::queue_id::QueueId;
 use super::{Options, entry, is_of_others};
 use crate::policy::facts::text;
+use crate::policy::stamp;
 
 /// `Nov  2 02:07:29`
 const TRADITIONAL: usize = 15;
@@ -111,6 +112,13 @@ impl Stamp<'_> {
     pub(super) fn read(self) -> Option<Read> {
         match self {
             Self::Iso(stamp) => {
+                // As rsyslog writes it.
+                if let Some((at, zone)) = stamp.split_at_checked(stamp::LENGTH)
+                    && matches!(zone, b"+00:00" | b"Z")
+                    && let Some(at) = stamp::utc(at)
+                {
+                    return Some(Read::At(at));
+                }
                 let (at, zone) = stamp.split_at_checked(ISO)?;
                 let digits = |from: usize, length: usize| digits(at.get(from..from + length)?);
                 let date = Date::new(digits(0, 4)?, i8(digits(5, 2)?)?, i8(digits(8, 2)?)?).ok()?;

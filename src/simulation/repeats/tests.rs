@@ -135,8 +135,8 @@ fn records() -> impl Strategy<Value = Record<'static>> {
             verdict,
             mode,
             disposition,
-            side,
             rule,
+            side,
             reason,
             ..Record::default()
         };
