@@ -522,9 +522,9 @@ pub(crate) fn decisions(out: &mut impl Write, size: u64, mix: Mix, seed: u64) ->
         let observed = mix.judged && expected == ("everyone", "observed");
         // What was observed already is no change.
         if observed {
-            world.truth.add_unchanged(expected)
+            world.truth.add_unchanged(expected);
         } else {
-            world.truth.add(expected)
+            world.truth.add(expected);
         }
         world.truth.lines += 1;
         line.clear();
