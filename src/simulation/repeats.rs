@@ -20,7 +20,7 @@ use std::hash::BuildHasher;
 /// So many messages are remembered.
 const SLOTS: usize = 1 << 16;
 /// After so many questions it is reckoned up whether they were worth it: whether one in [`WORTH`] was answered.
-const TRIAL: u32 = 1 << 13;
+const TRIAL: u32 = 1 << 16;
 const WORTH: u32 = 8;
 /// For so many messages nothing is asked where it was not.
 const REST: u32 = 1 << 17;
@@ -150,7 +150,6 @@ impl<'p> Repeats<'p> {
             server_addr,
             auth,
             tls_version,
-            cipher,
             verify,
             cn_subject,
             cert_subject,
@@ -158,6 +157,8 @@ impl<'p> Repeats<'p> {
         ] {
             part(key, text.as_deref());
         }
+        // Which it is no rule asks; that there is one says that there is TLS.
+        key.push(u8::from(cipher.as_deref().is_some_and(|cipher| !cipher.is_empty())));
         let told_side = if *recorded { *side } else { None };
         if *recorded {
             let word = |told: Option<u8>| told.unwrap_or(u8::MAX);

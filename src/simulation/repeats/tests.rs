@@ -105,6 +105,7 @@ fn records() -> impl Strategy<Value = Record<'static>> {
     );
     let tls = (
         prop::sample::select(vec![None, Some(0u16), Some(128), Some(256)]),
+        word(&["AES", "DES", ""]),
         word(&["OK", "NO", "SOFTWARE"]),
         word(&["user"]),
         prop::sample::select(vec![None, Some(0u32), Some(700)]),
@@ -122,13 +123,14 @@ fn records() -> impl Strategy<Value = Record<'static>> {
     );
     (peer, tls, recorded).prop_map(|(peer, tls, recorded)| {
         let (inbound, name, addr, resolve, sender, recipient) = peer;
-        let (cipher_bits, verify, auth, waited, seconds) = tls;
+        let (cipher_bits, cipher, verify, auth, waited, seconds) = tls;
         let (verdict, mode, disposition, side, rule, reason) = recorded;
         let ts = jiff::Timestamp::from_second(DAY.0 * 86_400 + seconds).ok();
         let record = Record {
             ts,
             sender,
             recipient,
+            cipher,
             cipher_bits,
             verify,
             waited,
