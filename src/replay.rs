@@ -296,12 +296,13 @@ impl<A: Audience> Reading<'_, A> {
     }
 
     fn json(&mut self, line: &[u8]) -> ControlFlow<()> {
-        match decisions::read(line) {
-            Ok(Some(record)) => {
+        let mut record = Record::default();
+        match decisions::read(line, &mut record) {
+            Ok(true) => {
                 self.tally.decisions += 1;
                 return self.audience.record(Origin::Decision, &record);
             }
-            Ok(None) => self.tally.other_objects += 1,
+            Ok(false) => self.tally.other_objects += 1,
             Err(Broken) => self.tally.broken_json += 1,
         }
         ControlFlow::Continue(())

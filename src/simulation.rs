@@ -5,6 +5,7 @@
 //! [`MAX_REASONS`], [`peers`]). Must not: decide.
 
 pub mod peers;
+pub mod repeats;
 
 use crate::policy::decide::{Decision, Disposition, Envelope, Verdict, disposition};
 use crate::policy::domain::{Normalised, split_address};
@@ -131,6 +132,15 @@ impl<'a> Judged<'a> {
     }
 }
 
+/// How a message was counted: what one like it comes to ([`Simulation::add_again`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counted {
+    from: Fate,
+    to: Fate,
+    /// Its group, and the place of its reason there.
+    told: Option<(usize, Option<usize>)>,
+}
+
 /// So many groups are told apart; what comes after them is told together, by rule.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -204,16 +214,17 @@ impl Simulation {
     }
 
     /// Counts one message.
-    pub fn add(&mut self, record: &Record<'_>, facts: &Facts<'_>, before: Judged<'_>, after: Judged<'_>) {
-        self.judged += 1;
-        widen(&mut self.first, &mut self.last, record.ts);
-        if let Some(count) =
-            self.transitions.get_mut(before.fate as usize).and_then(|row| row.get_mut(after.fate as usize))
-        {
-            *count += 1;
-        }
+    pub fn add(
+        &mut self,
+        record: &Record<'_>,
+        facts: &Facts<'_>,
+        before: Judged<'_>,
+        after: Judged<'_>,
+    ) -> Counted {
+        let counted = Counted { from: before.fate, to: after.fate, told: None };
+        self.pass(record.ts, counted);
         if !is_change(before.fate, after.fate) {
-            return;
+            return counted;
         }
         // What is told is the decision under which it fares worse.
         let acts = if after.fate > before.fate { after } else { before };
@@ -226,17 +237,46 @@ impl Simulation {
             domain: &domain_of(facts, record.envelope(), acts.side),
         };
         let max_examples = self.max_examples;
-        let Some(group) = self.group(key) else { return };
+        let Some(at) = self.group(key) else { return counted };
+        let Some(group) = self.groups.get_mut(at) else { return counted };
         group.messages += 1;
         widen(&mut group.first, &mut group.last, record.ts);
-        group.reason(acts.reason.unwrap_or_default());
+        let reason = group.reason(acts.reason.unwrap_or_default());
         if group.peers.add(facts) && group.examples.len() < max_examples {
             group.examples.push(example(record, acts.reason));
+        }
+        Counted { told: Some((at, reason)), ..counted }
+    }
+
+    /// Counts one message more that comes to the same as one that was counted: of the same host, and of the same group and
+    /// reason. What was found for that one stays true: groups and reasons are never taken away, a host that was added
+    /// is not new.
+    pub fn add_again(&mut self, ts: Option<jiff::Timestamp>, counted: Counted) {
+        self.pass(ts, counted);
+        if let Some((at, reason)) = counted.told
+            && let Some(group) = self.groups.get_mut(at)
+        {
+            group.messages += 1;
+            widen(&mut group.first, &mut group.last, ts);
+            match reason.and_then(|reason| group.reasons.get_mut(reason)) {
+                Some((_, count)) => *count += 1,
+                None => group.other_reasons += 1,
+            }
+        }
+    }
+
+    /// Counts a message from one fate to another.
+    fn pass(&mut self, ts: Option<jiff::Timestamp>, Counted { from, to, .. }: Counted) {
+        self.judged += 1;
+        widen(&mut self.first, &mut self.last, ts);
+        if let Some(count) = self.transitions.get_mut(from as usize).and_then(|row| row.get_mut(to as usize))
+        {
+            *count += 1;
         }
     }
 
     /// The group of a key, made where there is none yet and room for it.
-    fn group(&mut self, key: Key<'_>) -> Option<&mut Group> {
+    fn group(&mut self, key: Key<'_>) -> Option<usize> {
         let with_rule = Key { domain: OTHERS, ..key };
         let at_last = Key { rule: None, side: None, ..with_rule };
         for (key, room) in [
@@ -249,14 +289,14 @@ impl Simulation {
             let groups = &self.groups;
             let found = self.index.find(hash, |&at| groups.get(at).is_some_and(|group| group.key() == key));
             if let Some(&at) = found {
-                return self.groups.get_mut(at);
+                return Some(at);
             }
             if self.groups.len() < room {
                 let Self { groups, index, hasher, .. } = self;
                 let hash_of = |&at: &usize| groups.get(at).map_or(0, |group| hasher.hash_one(group.key()));
                 index.insert_unique(hash, groups.len(), hash_of);
                 groups.push(Group::new(key));
-                return groups.last_mut();
+                return Some(groups.len() - 1);
             }
         }
         None
@@ -357,14 +397,19 @@ impl Group {
         Key { direction, from, to, rule: self.rule.as_deref(), side, domain: &self.domain }
     }
 
-    fn reason(&mut self, reason: &str) {
+    /// Counts a reason, and gives its place; nothing where it is told with the others.
+    fn reason(&mut self, reason: &str) -> Option<usize> {
         let reason = beginning(reason);
-        if let Some((_, count)) = self.reasons.iter_mut().find(|(known, _)| *known == reason) {
+        let known = self.reasons.iter().position(|(known, _)| *known == reason);
+        if let Some((at, (_, count))) = known.and_then(|at| Some((at, self.reasons.get_mut(at)?))) {
             *count += 1;
+            Some(at)
         } else if self.reasons.len() < MAX_REASONS {
             self.reasons.push((reason.to_owned(), 1));
+            Some(self.reasons.len() - 1)
         } else {
             self.other_reasons += 1;
+            None
         }
     }
 }

@@ -14,7 +14,7 @@ use encr_milter::milter::macros;
 use encr_milter::policy::decide::decide;
 use encr_milter::policy::facts::Facts;
 use encr_milter::policy::record::Record;
-use generated_logs::{POLICY, Stamps, Truth, decisions, mail_log};
+use generated_logs::{Mix, POLICY, Stamps, Truth, decisions, mail_log};
 use proptest::prelude::*;
 use serde_json::Value;
 use std::fs;
@@ -74,7 +74,7 @@ impl Bench {
 
 fn generated(stamps: Stamps, size: u64, seed: u64) -> (Vec<u8>, Truth) {
     let mut log = Vec::new();
-    let truth = mail_log(&mut log, size, stamps, seed).unwrap();
+    let truth = mail_log(&mut log, size, stamps, Mix::USUAL, seed).unwrap();
     (log, truth)
 }
 
@@ -112,13 +112,19 @@ fn what_becomes_of_each_message_in_sendmails_log_is_true() {
 
 #[test]
 fn what_becomes_of_each_decision_is_true() {
-    let bench = Bench::new(POLICY);
-    let mut log = Vec::new();
-    let truth = decisions(&mut log, 400_000, 5).unwrap();
-    bench.write("decisions.jsonl", &log);
-    let report = bench.report(&["decisions.jsonl"]);
-    truth.is_told_by(&report);
-    assert_eq!(report["judged"]["from_decision_records"], truth.messages());
+    // Few hosts come again and again, and are judged once.
+    for hosts in [40, 40_000] {
+        for judged in [false, true] {
+            let bench = Bench::new(POLICY);
+            let mut log = Vec::new();
+            let mix = Mix { hosts, judged, ..Mix::USUAL };
+            let truth = decisions(&mut log, 400_000, mix, 5).unwrap();
+            bench.write("decisions.jsonl", &log);
+            let report = bench.report(&["decisions.jsonl"]);
+            truth.is_told_by(&report);
+            assert_eq!(report["judged"]["from_decision_records"], truth.messages());
+        }
+    }
 }
 
 #[test]
@@ -193,7 +199,7 @@ fn kinds_may_be_mixed_line_by_line() {
     let bench = Bench::new(POLICY);
     let (log, of_mail) = generated(Stamps::Iso, 100_000, 8);
     let mut records = Vec::new();
-    let of_records = decisions(&mut records, 100_000, 9).unwrap();
+    let of_records = decisions(&mut records, 100_000, Mix::USUAL, 9).unwrap();
     let mut mixed = Vec::new();
     let mut records = records.split_inclusive(|b| *b == b'\n');
     let mut through_syslog = 0;
@@ -529,7 +535,7 @@ fn rubbish_is_counted_and_takes_no_memory() {
 fn whoever_has_seen_enough_may_go() {
     let bench = Bench::new(POLICY);
     let mut log = Vec::new();
-    decisions(&mut log, 2_000_000, 11).unwrap();
+    decisions(&mut log, 2_000_000, Mix::USUAL, 11).unwrap();
     bench.write("log", &log);
     let script = "{ \"$0\" simulate --records --policy policy.toml log; echo $? >&2; } | head -n 1";
     let output =

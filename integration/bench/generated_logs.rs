@@ -41,6 +41,21 @@ pub(crate) enum Stamps {
     Traditional,
 }
 
+/// What a log is made of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mix {
+    /// How many hosts there are: fewer, and the same ones come again and again.
+    pub(crate) hosts: u64,
+    /// How many lines of a hundred are of other programs (mail log).
+    pub(crate) others: u64,
+    /// Whether each record has been judged by a policy that observed all, with what failed (decision records).
+    pub(crate) judged: bool,
+}
+
+impl Mix {
+    pub(crate) const USUAL: Self = Self { hosts: 40_000, others: 25, judged: false };
+}
+
 /// What has to come out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Truth {
@@ -74,8 +89,12 @@ impl Truth {
         }
     }
 
-    fn add(&mut self, (rule, fate): Expected) {
+    fn add_unchanged(&mut self, (_, fate): Expected) {
         *self.fates.entry(fate).or_default() += 1;
+    }
+
+    fn add(&mut self, (rule, fate): Expected) {
+        self.add_unchanged((rule, fate));
         if ["observed", "deferred", "refused"].contains(&fate) {
             *self.rules.entry((rule, fate)).or_default() += 1;
         }
@@ -168,8 +187,8 @@ struct Client {
 }
 
 impl Client {
-    fn any(dice: &mut Dice) -> Self {
-        let n = dice.below(40_000);
+    fn any(dice: &mut Dice, hosts: u64) -> Self {
+        let n = dice.below(hosts);
         let address = format!("198.{}.{}.{}", 18 + n / 20_000, n / 250 % 80, 1 + n % 250);
         let v6 = format!("2001:db8:{:x}:0:0:0:0:{:x}", n / 200, 1 + n % 200);
         let named = |name: String, address: String, partner: bool| Self {
@@ -214,6 +233,7 @@ type Lines = VecDeque<(u32, String)>;
 
 struct World {
     dice: Dice,
+    mix: Mix,
     /// Milliseconds since 1970.
     now: i64,
     next_pid: u32,
@@ -225,8 +245,15 @@ struct World {
 const BEGIN: i64 = 1_793_491_200_000;
 
 impl World {
-    fn new(seed: u64) -> Self {
-        Self { dice: Dice::of_seed(seed), now: BEGIN, next_pid: 10_000, sequence: 0, truth: Truth::default() }
+    fn new(mix: Mix, seed: u64) -> Self {
+        Self {
+            dice: Dice::of_seed(seed),
+            mix,
+            now: BEGIN,
+            next_pid: 10_000,
+            sequence: 0,
+            truth: Truth::default(),
+        }
     }
 
     fn at(&self) -> jiff::Zoned {
@@ -292,7 +319,7 @@ impl World {
 
     fn session(&mut self) -> Lines {
         let pid = self.pid();
-        let client = Client::any(&mut self.dice);
+        let client = Client::any(&mut self.dice, self.mix.hosts);
         let relay = client.relay.clone();
         let strength = self.dice.of(&[
             Strength::Strong,
@@ -437,8 +464,14 @@ impl World {
 const AT_ONCE: usize = 40;
 
 /// Writes sendmail's mail log of at least so many bytes.
-pub(crate) fn mail_log(out: &mut impl Write, size: u64, stamps: Stamps, seed: u64) -> io::Result<Truth> {
-    let mut world = World::new(seed);
+pub(crate) fn mail_log(
+    out: &mut impl Write,
+    size: u64,
+    stamps: Stamps,
+    mix: Mix,
+    seed: u64,
+) -> io::Result<Truth> {
+    let mut world = World::new(mix, seed);
     let mut active: Vec<Lines> = Vec::new();
     let mut written = 0;
     loop {
@@ -456,7 +489,7 @@ pub(crate) fn mail_log(out: &mut impl Write, size: u64, stamps: Stamps, seed: u6
             written += line.len() as u64;
             out.write_all(line.as_bytes())
         };
-        if world.dice.below(4) == 0 {
+        while world.dice.below(100) < mix.others {
             let text = world.between();
             write(&mut world.truth, format_args!("{text}"))?;
         }
@@ -471,21 +504,28 @@ pub(crate) fn mail_log(out: &mut impl Write, size: u64, stamps: Stamps, seed: u6
     }
 }
 
-/// Writes decision records of a policy without rules, of at least so many bytes.
-pub(crate) fn decisions(out: &mut impl Write, size: u64, seed: u64) -> io::Result<Truth> {
-    let mut world = World::new(seed);
+/// Writes decision records of a policy without rules, or of one that observes, of at least so many bytes.
+pub(crate) fn decisions(out: &mut impl Write, size: u64, mix: Mix, seed: u64) -> io::Result<Truth> {
+    let mut world = World::new(mix, seed);
     let mut written = 0;
     let mut line = String::new();
     while written < size {
         world.now += i64::try_from(world.dice.below(40)).unwrap();
-        let client = Client::any(&mut world.dice);
+        let client = Client::any(&mut world.dice, mix.hosts);
         let pid = world.pid();
         let (id, sender) = (world.queue_id(pid), sender(&mut world.dice));
         let strength =
             world.dice.of(&[Strength::Strong, Strength::Middling, Strength::Weak, Strength::Clear]);
         let cipher = strength.cipher(&mut world.dice);
         let authenticated = cipher.is_some() && world.dice.below(12) == 0;
-        world.truth.add(if authenticated { ("", "exempt") } else { inbound(client.partner, strength) });
+        let expected = if authenticated { ("", "exempt") } else { inbound(client.partner, strength) };
+        let observed = mix.judged && expected == ("everyone", "observed");
+        // What was observed already is no change.
+        if observed {
+            world.truth.add_unchanged(expected);
+        } else {
+            world.truth.add(expected);
+        }
         world.truth.lines += 1;
         line.clear();
         let stamp = world.at().strftime("%Y-%m-%dT%H:%M:%S%.6f");
@@ -508,7 +548,23 @@ pub(crate) fn decisions(out: &mut impl Write, size: u64, seed: u64) -> io::Resul
             .unwrap(),
             None => line.push_str(r#","cipher_bits":0"#),
         }
-        line.push_str(r#","verdict":"no-rule","disposition":"accept","policy":"0123456789ab"}"#);
+        let bits = cipher.map_or(0, |(.., bits)| bits);
+        match (mix.judged, authenticated) {
+            (false, _) => line.push_str(r#","verdict":"no-rule","disposition":"accept""#),
+            (true, true) => line.push_str(r#","verdict":"exempt","disposition":"accept","reason":"authenticated""#),
+            (true, false) if bits < 128 => {
+                let reason = format!("encryption too weak {bits} less than 128");
+                write!(
+                    line,
+                    r#","verdict":"fail","mode":"observe","disposition":"accept","rule":"everyone","side":"client","key":"*","reason":"{reason}","failures":[{{"rule":"everyone","side":"client","key":"*","mode":"observe","reason":"{reason}"}}]"#
+                )
+                .unwrap();
+            }
+            (true, false) => line.push_str(
+                r#","verdict":"pass","mode":"observe","disposition":"accept","rule":"everyone","side":"client","key":"*""#,
+            ),
+        }
+        line.push_str(r#","policy":"0123456789ab"}"#);
         line.push('\n');
         written += line.len() as u64;
         out.write_all(line.as_bytes())?;

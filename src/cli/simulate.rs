@@ -16,6 +16,7 @@ use crate::policy::record::Record;
 use crate::policy::rule::Mode;
 use crate::policy::{Day, Policy};
 use crate::replay::{Audience, Options, Origin, Problem, Replay};
+use crate::simulation::repeats::Repeats;
 use crate::simulation::{Judged, Simulation};
 use indicatif::HumanCount;
 use jiff::tz::TimeZone;
@@ -57,6 +58,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         since,
         until,
         simulation: Simulation::new(usize::from(arguments.examples)),
+        repeats: Repeats::new(&new, old.as_ref()),
         seen: Seen::default(),
         records: arguments
             .records
@@ -159,6 +161,7 @@ struct Hearing<'p> {
     since: Option<jiff::Timestamp>,
     until: Option<jiff::Timestamp>,
     simulation: Simulation,
+    repeats: Repeats<'p>,
     seen: Seen,
     records: Option<Records>,
     output: io::Result<()>,
@@ -179,8 +182,15 @@ impl Audience for Hearing<'_> {
             return ControlFlow::Continue(());
         }
         self.seen.count(origin, record);
-        let (facts, envelope) = (record.facts(), record.envelope());
         let day = self.day.unwrap_or_else(|| record.day(self.now));
+        // Each of the records that are asked for has a time and a queue id of its own.
+        if self.records.is_none()
+            && let Some(counted) = self.repeats.find(record, day)
+        {
+            self.simulation.add_again(record.ts, counted);
+            return ControlFlow::Continue(());
+        }
+        let (facts, envelope) = (record.facts(), record.envelope());
         let decision = decide(self.new, &facts, envelope, day);
         if let Some(records) = &mut self.records {
             let ts = record.ts.unwrap_or(self.now);
@@ -194,7 +204,10 @@ impl Audience for Hearing<'_> {
         }
         let old = self.old.map(|old| decide(old, &facts, envelope, day));
         let before = old.as_ref().map_or_else(|| Judged::recorded(record), Judged::by);
-        self.simulation.add(record, &facts, before, Judged::by(&decision));
+        let counted = self.simulation.add(record, &facts, before, Judged::by(&decision));
+        if self.records.is_none() {
+            self.repeats.remember(counted);
+        }
         ControlFlow::Continue(())
     }
 

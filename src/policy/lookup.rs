@@ -235,6 +235,10 @@ impl SideIndex {
     /// address in brackets), then its address and the networks around it, longest prefix first, then `*`. A
     /// mail address as it stands, then its domain and the parents, then `*`.
     pub fn find(&self, subject: Subject<'_>, standing: impl Fn(RuleId) -> Standing) -> Option<Found<'_>> {
+        // Most policies have keys on one side or two: what has none need not be put in the form for comparison.
+        if self.is_empty() {
+            return None;
+        }
         let mut found = None;
         self.walk(subject, |_, _, hit| {
             let Some(hit) = hit else { return Step::Next };

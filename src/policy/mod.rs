@@ -20,6 +20,7 @@ pub mod record;
 pub mod reply;
 pub mod requirement;
 pub mod rule;
+pub mod stamp;
 pub mod step;
 
 use gate::Gate;

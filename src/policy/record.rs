@@ -18,6 +18,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::io;
 
+mod read;
+
 /// One verdict: what was known, what was decided, and why. Names are the JSON keys, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -170,21 +172,27 @@ fn lenient<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserialize
 /// Stands for a number of bits that was told and is none. No decision has it, and none is written.
 const NO_BITS: u16 = u16::MAX;
 
-/// A number of bits from whoever wrote the input: a number or a string; what makes no sense is [`NO_BITS`].
+/// A number of bits as somebody wrote it: a number or a string.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Bits<'a> {
+    Number(u64),
+    Text(#[serde(borrow)] Cow<'a, str>),
+}
+
+/// A number of bits from whoever wrote the input; what makes no sense is [`NO_BITS`].
 fn lenient_bits<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Bits<'a> {
-        Number(u64),
-        Text(#[serde(borrow)] Cow<'a, str>),
-    }
     let told: Option<Bits<'_>> = lenient(deserializer)?;
-    Ok(told.and_then(|told| match told {
-        Bits::Number(bits) => u16::try_from(bits).ok().filter(|&bits| bits <= MAX_BITS).or(Some(NO_BITS)),
+    Ok(told.map(bits_of))
+}
+
+fn bits_of(told: Bits<'_>) -> u16 {
+    match told {
+        Bits::Number(bits) => u16::try_from(bits).ok().filter(|&bits| bits <= MAX_BITS).unwrap_or(NO_BITS),
         // As sendmail reckons: a macro that is there and empty is 0.
-        Bits::Text(text) if text.is_empty() => Some(0),
-        Bits::Text(text) => parse_bits(&text).or(Some(NO_BITS)),
-    }))
+        Bits::Text(text) if text.is_empty() => 0,
+        Bits::Text(text) => parse_bits(&text).unwrap_or(NO_BITS),
+    }
 }
 
 fn key_text(key: Key<'_>) -> Cow<'_, str> {

@@ -13,16 +13,16 @@ const NAME: &[u8] = b"encr-milter";
 #[derive(Debug)]
 pub(super) struct Broken;
 
-/// Reads a line that begins with `{`: a decision record, or the part of one that can be judged; nothing where it is
-/// something else, an event of the daemon's log or another program's object.
-pub(super) fn read(line: &[u8]) -> Result<Option<Record<'_>>, Broken> {
+/// Reads a line that begins with `{` into a new record: a decision record, or the part of one that can be judged. False
+/// where it is something else, an event of the daemon's log or another program's object.
+pub(super) fn read<'a>(line: &'a [u8], record: &mut Record<'a>) -> Result<bool, Broken> {
     if is_event(line) {
-        return Ok(None);
+        return Ok(false);
     }
     // Checked at once, not word by word.
     let line = std::str::from_utf8(line).map_err(|_| Broken)?;
-    let record = serde_json::from_str::<Record<'_>>(line).map_err(|_| Broken)?;
-    Ok(Some(record).filter(can_be_judged))
+    record.read_json(line).map_err(|_| Broken)?;
+    Ok(can_be_judged(record))
 }
 
 /// Whether the line is one of the daemon's log, `{"ts":"…","level":…`.
@@ -86,9 +86,9 @@ mod tests {
 
     #[test]
     fn records_are_told_from_other_objects() {
-        let kind = |line: &str| match read(line.as_bytes()) {
-            Ok(Some(_)) => "decision",
-            Ok(None) => "other",
+        let kind = |line: &str| match read(line.as_bytes(), &mut Record::default()) {
+            Ok(true) => "decision",
+            Ok(false) => "other",
             Err(Broken) => "broken",
         };
         for (line, expected) in [
@@ -111,7 +111,7 @@ mod tests {
         ] {
             assert_eq!(kind(line), expected, "{line}");
         }
-        assert!(read(b"{\"sender\":\"\xff\"}").is_err());
+        assert!(read(b"{\"sender\":\"\xff\"}", &mut Record::default()).is_err());
     }
 
     #[test]

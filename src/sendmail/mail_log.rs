@@ -85,6 +85,7 @@ pub struct Joiner {
     /// How many of them may have said a part of an entry.
     in_pieces: usize,
     messages: Table<MessageKey, Message>,
+    suites: facts::Suites,
 }
 
 /// Where and when an entry was written, once that is known.
@@ -109,6 +110,7 @@ impl Joiner {
             processes: Table::new(MAX_PROCESSES, Some(SILENCE)),
             in_pieces: 0,
             messages: Table::new(MAX_MESSAGES, None),
+            suites: facts::Suites::default(),
         }
     }
 

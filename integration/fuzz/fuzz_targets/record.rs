@@ -11,9 +11,14 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|input: &[u8]| {
     let Some((policy, line)) = input.split_first() else { return };
     let policy = &policies::any(*policy).policy;
-    let Ok(record) = memory::bounded(line.len(), 500, || serde_json::from_slice::<Record<'_>>(line)) else {
-        return;
-    };
+    let by_serde = memory::bounded(line.len(), 500, || serde_json::from_slice::<Record<'_>>(line));
+    // The quick reader says the same.
+    if let Ok(text) = std::str::from_utf8(line) {
+        let mut read = Record::default();
+        let outcome = memory::bounded(line.len(), 500, || read.read_json(text));
+        assert_eq!(outcome.is_ok().then_some(&read), by_serde.as_ref().ok());
+    }
+    let Ok(record) = by_serde else { return };
     let facts = record.facts();
     // What is judged again keeps its own time stamp, as far as it is written.
     let ts = record.ts.unwrap_or(now());

@@ -10,6 +10,8 @@ use crate::policy::decide::Disposition;
 use crate::policy::facts::MAX_BITS;
 use std::borrow::Cow;
 
+/// A queue id of a process id of up to six digits.
+const USUAL_ID: usize = 14;
 /// `from=` is cut to so many bytes.
 const SENDER_CUT: usize = 200;
 
@@ -69,6 +71,8 @@ pub(super) struct TlsEntry<'l> {
     pub(super) cipher: &'l [u8],
     /// The second number: `{cipher_bits}`.
     pub(super) bits: &'l [u8],
+    /// All that stands behind `version=`.
+    pub(super) told: &'l [u8],
 }
 
 /// Which ruleset.
@@ -122,9 +126,16 @@ pub(super) struct To<'l> {
 
 /// The queue id that an entry begins with, the number of the piece where it is one of several, and the rest.
 pub(super) fn queue_id(content: &[u8]) -> Option<(QueueId, Option<u32>, &[u8])> {
-    let end = content.iter().take(20).position(|byte| matches!(byte, b':' | b'['))?;
-    let (id, rest) = content.split_at_checked(end)?;
-    let id = QueueId::parse(id)?;
+    // The usual length first: in what can be parsed there is no mark.
+    let usual = content.split_at_checked(USUAL_ID).filter(|(_, rest)| rest.first() == Some(&b':'));
+    let (id, rest) = match usual.and_then(|(id, rest)| Some((QueueId::parse(id)?, rest))) {
+        Some(found) => found,
+        None => {
+            let end = content.iter().take(20).position(|byte| matches!(byte, b':' | b'['))?;
+            let (id, rest) = content.split_at_checked(end)?;
+            (QueueId::parse(id)?, rest)
+        }
+    };
     if let Some(rest) = rest.strip_prefix(b": ") {
         return Some((id, None, rest));
     }
@@ -198,13 +209,13 @@ fn tls(side: Side, rest: &[u8]) -> Option<Entry<'_>> {
         let (issuer, _) = before(rest, b", verifymsg=").unwrap_or((rest, b""));
         return Some(Entry::Names { side, subject, issuer });
     }
-    let (relay, rest) = before(rest.strip_prefix(b"relay=")?, b", version=")?;
-    let (version, rest) = before(rest, b", verify=")?;
+    let (relay, told) = before(rest.strip_prefix(b"relay=")?, b", version=")?;
+    let (version, rest) = before(told, b", verify=")?;
     let (verify, rest) = before(rest, b", cipher=")?;
     let (cipher, rest) = before(rest, b", bits=")?;
     let (bits, _) = before(rest, b", ").unwrap_or((rest, b""));
     let (_algorithm, bits) = before(bits, b"/")?;
-    Some(Entry::Tls(side, TlsEntry { relay, version, verify, cipher, bits }))
+    Some(Entry::Tls(side, TlsEntry { relay, version, verify, cipher, bits, told }))
 }
 
 fn refused(queue_id: Option<QueueId>, rest: &[u8]) -> Option<Entry<'_>> {

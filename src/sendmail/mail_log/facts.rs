@@ -8,8 +8,10 @@ use super::relay::{self, Client};
 use crate::policy::decide::Disposition;
 use crate::policy::facts::{Direction, bare_address, parse_bits, text};
 use crate::policy::record::Record;
+use foldhash::fast::FixedState;
 use jiff::Timestamp;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,6 +23,9 @@ const COMMON_NAME: &str = "/CN=";
 const NO_CERTIFICATE: [&str; 2] = ["NO", "NOT"];
 /// `{auth_authen}` of somebody whose name the log does not tell.
 const SOMEBODY: &str = "unknown";
+/// So many ways to tell of a session are kept, each of so many bytes at the most.
+const MAX_SUITES: usize = 256;
+const MAX_TOLD: usize = 256;
 /// The null sender, as the record writes it.
 const NULL_SENDER: &str = "<>";
 
@@ -29,8 +34,31 @@ const NULL_SENDER: &str = "<>";
 pub(super) struct Tls {
     /// Version, `{verify}`, cipher, one below the other.
     words: Box<str>,
+    /// From where to where in them.
+    places: [(usize, usize); 3],
     bits: Option<u16>,
     names: Option<Box<Names>>,
+}
+
+/// What is told of sessions, where it is told in the same words: of ever so many there are a few.
+#[derive(Debug, Default)]
+pub(super) struct Suites(HashMap<Box<[u8]>, Arc<Tls>, FixedState>);
+
+impl Suites {
+    /// What this entry tells. The session that gets it may add to it, for itself.
+    pub(super) fn tls(&mut self, entry: &TlsEntry<'_>) -> Arc<Tls> {
+        if let Some(known) = self.0.get(entry.told) {
+            return Arc::clone(known);
+        }
+        let tls = Arc::new(Tls::of(entry));
+        if entry.told.len() <= MAX_TOLD {
+            if self.0.len() >= MAX_SUITES {
+                self.0.clear();
+            }
+            self.0.insert(entry.told.into(), Arc::clone(&tls));
+        }
+        tls
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,11 +69,19 @@ struct Names {
 }
 
 impl Tls {
-    pub(super) fn of(entry: &TlsEntry<'_>) -> Self {
+    fn of(entry: &TlsEntry<'_>) -> Self {
         let [version, verify, cipher] = [entry.version, entry.verify, entry.cipher].map(text);
         let words = [version.as_ref(), verify.as_ref(), cipher.as_ref()].join("\n").into_boxed_str();
         let bits = std::str::from_utf8(entry.bits).ok().and_then(parse_bits);
-        Self { words, bits, names: None }
+        let mut ends = memchr::memchr_iter(b'\n', words.as_bytes()).chain([words.len()]);
+        let mut start = 0;
+        let places = std::array::from_fn(|_| {
+            let end = ends.next().unwrap_or(words.len());
+            let place = (start.min(end), end);
+            start = end + 1;
+            place
+        });
+        Self { words, places, bits, names: None }
     }
 
     /// Adds the names of the other side's certificate.
@@ -60,7 +96,8 @@ impl Tls {
     }
 
     fn word(&self, place: usize) -> Option<&str> {
-        self.words.split('\n').nth(place).filter(|word| !word.is_empty())
+        let (start, end) = *self.places.get(place)?;
+        self.words.get(start..end).filter(|word| !word.is_empty())
     }
 
     pub(super) fn verify(&self) -> Option<&str> {
@@ -147,7 +184,7 @@ impl<'r> Inbound<'r> {
             queue_id: self.queue_id.map(Cow::Borrowed),
             direction: Direction::Inbound,
             client_name: Some(text(client.name)),
-            client_addr: Some(standard(client.address)),
+            client_addr: Some(standard(client.address, client.ip)),
             client_resolve: Some(Cow::Borrowed(client.resolve)),
             sender: self.sender.map(|sender| match bare_address(sender) {
                 "" => Cow::Borrowed(NULL_SENDER),
@@ -187,7 +224,7 @@ impl<'r> Outbound<'r> {
             direction: Direction::Outbound,
             server_name: self.server.map(text),
             // Of a long one the end may be missing.
-            server_addr: relay::address(self.address).map(|_| standard(self.address)),
+            server_addr: relay::address(self.address).map(|ip| standard(self.address, ip)),
             recipient: recipient.map(text),
             disposition: self.done,
             ..Record::default()
@@ -225,11 +262,10 @@ fn encryption<'r>(record: &mut Record<'r>, known: &'r Known) {
 }
 
 /// An address in its standard form.
-fn standard(address: &[u8]) -> Cow<'_, str> {
-    match relay::address(address) {
-        Some(ip @ IpAddr::V6(_)) => Cow::Owned(ip.to_string()),
-        // `::ffff:192.0.2.7`
-        Some(ip @ IpAddr::V4(_)) if memchr::memchr(b':', address).is_some() => Cow::Owned(ip.to_string()),
-        _ => text(address),
+fn standard(address: &[u8], ip: IpAddr) -> Cow<'_, str> {
+    // `::ffff:192.0.2.7` is an address of version 4.
+    if ip.is_ipv6() || memchr::memchr(b':', address).is_some() {
+        return Cow::Owned(ip.to_string());
     }
+    text(address)
 }

@@ -6,13 +6,14 @@
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
-use jiff::tz::TimeZone;
+use jiff::tz::Offset;
 use std::borrow::Cow;
 
 use super::clock::Clock;
 use super::queue_id::QueueId;
 use super::{Options, entry, is_of_others};
 use crate::policy::facts::text;
+use crate::policy::stamp;
 
 /// `Nov  2 02:07:29`
 const TRADITIONAL: usize = 15;
@@ -111,6 +112,13 @@ impl Stamp<'_> {
     pub(super) fn read(self) -> Option<Read> {
         match self {
             Self::Iso(stamp) => {
+                // As rsyslog writes it.
+                if let Some((at, zone)) = stamp.split_at_checked(stamp::LENGTH)
+                    && matches!(zone, b"+00:00" | b"Z")
+                    && let Some(at) = stamp::utc(at)
+                {
+                    return Some(Read::At(at));
+                }
                 let (at, zone) = stamp.split_at_checked(ISO)?;
                 let digits = |from: usize, length: usize| digits(at.get(from..from + length)?);
                 let date = Date::new(digits(0, 4)?, i8(digits(5, 2)?)?, i8(digits(8, 2)?)?).ok()?;
@@ -122,9 +130,11 @@ impl Stamp<'_> {
                 if zone.is_empty() {
                     return Some(Read::Local(at));
                 }
-                let utc = at.to_zoned(TimeZone::UTC).ok()?.timestamp();
-                let offset = jiff::SignedDuration::from_secs(offset(zone)?);
-                utc.checked_sub(offset).ok().map(Read::At)
+                let utc = Offset::UTC.to_timestamp(at).ok()?;
+                match offset(zone)? {
+                    0 => Some(Read::At(utc)),
+                    offset => utc.checked_sub(jiff::SignedDuration::from_secs(offset)).ok().map(Read::At),
+                }
             }
             Self::Traditional(stamp) => {
                 let month = MONTHS.iter().position(|month| stamp.starts_with(month))?;

@@ -1,7 +1,7 @@
 //! Sessions of clients: from `STARTTLS=server`, `AUTH=server`, refusals and `from=` to the records of messages.
 
 use super::entry::{self, From, Refused, Ruleset, Side, TlsEntry};
-use super::facts::{Auth, Inbound, Known, Tls};
+use super::facts::{Auth, Inbound, Known};
 use super::queue_id::QueueId;
 use super::relay::{self, Client};
 use super::state::{Message, MessageKey, Process, Refusal};
@@ -31,7 +31,7 @@ impl Joiner {
     }
 
     pub(super) fn server_tls(&mut self, place: Place, entry: &TlsEntry<'_>) {
-        let tls = Arc::new(Tls::of(entry));
+        let tls = self.suites.tls(entry);
         let session = self.process(place).session(entry.relay, place.at);
         if session.tls.replace(tls).is_some() {
             // A session has one handshake: this is another session of the same client.

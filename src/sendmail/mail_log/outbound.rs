@@ -1,7 +1,7 @@
 //! Deliveries to servers: from `STARTTLS=client`, refusals of our own and `to=` to the records of deliveries.
 
 use super::entry::{self, Refused, Ruleset, TlsEntry, To};
-use super::facts::{Known, Outbound, Tls};
+use super::facts::{Known, Outbound};
 use super::queue_id::QueueId;
 use super::relay;
 use super::state::{Connection, SILENCE};
@@ -10,7 +10,6 @@ use crate::policy::facts::{Direction, handshake_failure, says_tls, text};
 use crate::policy::record::Record;
 use jiff::SignedDuration;
 use memchr::memmem;
-use std::sync::Arc;
 
 /// `{verify}` where the server does not offer STARTTLS.
 const NOT_OFFERED: &str = "NONE";
@@ -32,7 +31,7 @@ const NO_SESSION: [&[u8]; 8] = [
 
 impl Joiner {
     pub(super) fn client_tls(&mut self, place: Place, entry: &TlsEntry<'_>) {
-        let known = Known::Tls(Arc::new(Tls::of(entry)));
+        let known = Known::Tls(self.suites.tls(entry));
         let deliveries = self.process(place).deliveries();
         deliveries.failed = false;
         deliveries.connect(relay::without_dot(entry.relay), known, true);

@@ -24,6 +24,8 @@ pub(super) struct Client<'l> {
     pub(super) name: &'l [u8],
     /// `{client_addr}`
     pub(super) address: &'l [u8],
+    /// The same, read.
+    pub(super) ip: IpAddr,
     /// `{client_resolve}`. Where DNS was down (`TEMP`) the log does not say so.
     pub(super) resolve: &'static str,
 }
@@ -38,24 +40,25 @@ impl<'l> Client<'l> {
         let open = memchr::memrchr(b'[', named)?;
         let (name, literal) = named.split_at_checked(open)?;
         let address = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
-        is_address(address).then_some(())?;
+        let ip = self::address(address)?;
         // `IDENT:user@name`: what the client's own host says of its user.
         let name = name.strip_suffix(b" ").unwrap_or(name);
         let name = memchr::memrchr(b'@', name).and_then(|at| name.get(at + 1..)).unwrap_or(name);
         Some(match (name, forged) {
-            ([] | [b'[', ..], _) => Self { name: literal, address, resolve: "FAIL" },
-            (_, true) => Self { name: literal, address, resolve: "FORGED" },
-            (name, false) => Self { name, address, resolve: "OK" },
+            ([] | [b'[', ..], _) => Self { name: literal, address, ip, resolve: "FAIL" },
+            (_, true) => Self { name: literal, address, ip, resolve: "FORGED" },
+            (name, false) => Self { name, address, ip, resolve: "OK" },
         })
     }
 }
 
 /// Whether two entries name the same client. One of them may be cut.
 pub(super) fn same_client(cut: &[u8], relay: &[u8]) -> bool {
-    match (Client::of(cut), Client::of(relay)) {
-        (Some(one), Some(other)) => one.address == other.address,
-        _ => cut == relay || (cut.len() == TLS_CUT && relay.starts_with(cut)),
-    }
+    cut == relay
+        || match (Client::of(cut), Client::of(relay)) {
+            (Some(one), Some(other)) => one.address == other.address,
+            _ => cut.len() == TLS_CUT && relay.starts_with(cut),
+        }
 }
 
 /// A server's name without the trailing dot, and its address; nothing for the address where there was no session.
@@ -94,11 +97,6 @@ pub(super) fn is_same_server(shown: &[u8], whole: &[u8]) -> bool {
     ends().is_some_and(|(head, tail)| {
         whole.len() > head.len() + tail.len() && whole.starts_with(head) && whole.ends_with(tail)
     })
-}
-
-/// Whether it is an address, in sendmail's spelling.
-fn is_address(text: &[u8]) -> bool {
-    address(text).is_some()
 }
 
 /// An address in sendmail's spelling.

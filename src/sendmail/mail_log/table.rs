@@ -7,6 +7,7 @@
 use foldhash::fast::FixedState;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::Hash;
 use std::mem;
 
@@ -54,10 +55,10 @@ impl<K: Eq + Hash + Copy, V> Table<K, V> {
 
     /// A value, which counts as used.
     pub(super) fn get(&mut self, key: K) -> Option<&mut V> {
-        if !self.young.contains_key(&key) {
-            self.young.insert(key, self.old.remove(&key)?);
+        match self.young.entry(key) {
+            Entry::Occupied(entry) => Some(entry.into_mut()),
+            Entry::Vacant(entry) => Some(entry.insert(self.old.remove(&key)?)),
         }
-        self.young.get_mut(&key)
     }
 
     /// A value, made where there is none. Who calls has asked [`Self::turn`].
