@@ -5,6 +5,7 @@
 
 use super::lookup::{RuleId, hash_of};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -176,11 +177,11 @@ pub struct NetworkTable {
 impl NetworkTable {
     /// Adds a network; gives the rule that has it already, if one has.
     pub fn insert(&mut self, network: Network, rule: RuleId) -> Result<(), RuleId> {
-        let hash = hash_of(&network);
-        if let Some((_, taken)) = self.entries.find(hash, |(known, _)| *known == network) {
-            return Err(*taken);
-        }
-        self.entries.insert_unique(hash, (network, rule), |(network, _)| hash_of(network));
+        let same = |(known, _): &(Network, RuleId)| *known == network;
+        match self.entries.entry(hash_of(&network), same, |(network, _)| hash_of(network)) {
+            Entry::Occupied(taken) => return Err(taken.get().1),
+            Entry::Vacant(free) => free.insert((network, rule)),
+        };
         let lengths =
             if matches!(network.0, IpNet::V4(_)) { &mut self.v4_lengths } else { &mut self.v6_lengths };
         if let Err(position) = lengths.binary_search_by(|length| network.length().cmp(length)) {
