@@ -517,11 +517,8 @@ fn rules_of(record: &Value) -> &str {
 fn a_large_list_is_loaded_by_a_thread_that_steps_back_and_an_edit_of_it_is_in_force() {
     let home =
         Home::new("[[rule]]\nname = \"many\"\nclient-file = \"list.txt\"\nenforce = { min-bits = 128 }\n");
-    let list = |last: &str| {
-        let mut text: String = (0..60_000).map(|n| format!("host{n}.of-many.example\n")).collect();
-        text.push_str(last);
-        text
-    };
+    let many: Vec<String> = (0..60_000).map(|n| format!("host{n}.of-many.example")).collect();
+    let list = |last: &str| format!("{}\n{last}", many.join("\n"));
     assert!(list("").len() > 1024 * 1024);
     home.write("list.txt", &list("other.example\n"));
     let daemon = home.start();

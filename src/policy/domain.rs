@@ -52,17 +52,18 @@ const OTHER: u8 = 8;
 /// What a byte is to a domain in the form for comparison.
 const CLASSES: [u8; 256] = {
     let mut classes = [OTHER; 256];
-    let mut rest: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
-    while let [letter, behind @ ..] = rest {
-        classes[*letter as usize] = LETTER;
+    let mut rest: &mut [u8] = &mut classes;
+    let mut byte = 0_u8;
+    while let [class, behind @ ..] = rest {
+        *class = match byte {
+            b'a'..=b'z' => LETTER,
+            b'0'..=b'9' | b'-' | b'_' => DIGIT,
+            b'.' => DOT,
+            _ => OTHER,
+        };
+        byte = byte.wrapping_add(1);
         rest = behind;
     }
-    rest = b"0123456789-_";
-    while let [digit, behind @ ..] = rest {
-        classes[*digit as usize] = DIGIT;
-        rest = behind;
-    }
-    classes[b'.' as usize] = DOT;
     classes
 };
 
@@ -79,7 +80,7 @@ pub fn is_plain(text: &str) -> bool {
         label = if class == DOT { 0 } else { label | class };
         before = class;
     }
-    (all & OTHER == 0) & (pairs == 0) & (label & LETTER != 0) & (text.len() <= MAX_LABEL)
+    all & OTHER == 0 && pairs == 0 && label & LETTER != 0 && text.len() <= MAX_LABEL
 }
 
 /// Checks a domain that is written in a policy, and gives its form for comparison.

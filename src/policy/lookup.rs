@@ -153,6 +153,11 @@ impl SideIndex {
         self.names.reserve(names, bytes);
     }
 
+    /// Makes room for so many networks.
+    pub fn reserve_networks(&mut self, networks: usize) {
+        self.networks.reserve(networks);
+    }
+
     /// Has the memory fetched that adding these names will look at, for all of them at once. A million that are added some
     /// dozens at a time so take half as long as one by one.
     pub fn prepare<'n>(&self, names: impl Iterator<Item = &'n str>) {
@@ -242,12 +247,18 @@ impl SideIndex {
     /// Part of the [`super::Fingerprint`].
     pub(super) fn digest(&self, rules: &[Rule]) -> u128 {
         use siphasher::sip128::{Hasher128, SipHasher13};
+        use std::fmt::Write;
         let mut sum = 0u128;
+        let mut text = String::new();
         for found in self.iter() {
             let mut hasher = SipHasher13::new();
-            match found.key {
-                Key::Name(name) => hasher.write(name.as_bytes()),
-                other => hasher.write(other.to_string().as_bytes()),
+            if let Key::Name(name) = found.key {
+                hasher.write(name.as_bytes());
+            } else {
+                text.clear();
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{}", found.key);
+                hasher.write(text.as_bytes());
             }
             hasher.write_u8(0);
             hasher.write(rules.get(found.rule.index()).map(|rule| rule.name.as_bytes()).unwrap_or_default());

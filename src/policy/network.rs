@@ -8,11 +8,27 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network, its host bits zero. An address is a network of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network(IpNet);
+
+impl Hash for Network {
+    /// In one or two pieces; derived it would be four.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.0 {
+            IpNet::V4(net) => {
+                state.write_u64(u64::from(u32::from(net.addr())) << 8 | u64::from(net.prefix_len()));
+            }
+            IpNet::V6(net) => {
+                state.write_u128(net.addr().into());
+                state.write_u8(net.prefix_len());
+            }
+        }
+    }
+}
 
 /// What is wrong with a key that looks like an address or a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,6 +191,11 @@ pub struct NetworkTable {
 }
 
 impl NetworkTable {
+    /// Makes room for so many.
+    pub fn reserve(&mut self, networks: usize) {
+        self.entries.reserve(networks, |(network, _)| hash_of(network));
+    }
+
     /// Adds a network; gives the rule that has it already, if one has.
     pub fn insert(&mut self, network: Network, rule: RuleId) -> Result<(), RuleId> {
         let same = |(known, _): &(Network, RuleId)| *known == network;

@@ -348,7 +348,13 @@ impl<'c> Compiler<'c> {
         // Some editors begin a file with a byte order mark; TOML allows it, and a list does too.
         let mut start = if list.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let lines = memchr::memchr_iter(b'\n', list.text.as_bytes()).count() + 1;
-        self.index.side_mut(list.side).reserve(lines, list.text.len());
+        let side = self.index.side_mut(list.side);
+        // A list is of names or of networks, as a rule, and its first key tells which.
+        let mut keys = list.text.lines().map(|line| key_of(line).trim()).filter(|key| !key.is_empty());
+        match keys.next().and_then(Network::parse) {
+            Some(_) => side.reserve_networks(lines),
+            None => side.reserve(lines, list.text.len()),
+        }
         let rule = RuleId::new(list.rule);
         let mut plain = Vec::with_capacity(AT_ONCE);
         for line in list.text.get(start..).unwrap_or_default().split_inclusive('\n') {
@@ -362,7 +368,7 @@ impl<'c> Compiler<'c> {
                 }
             } else {
                 self.domains(list, &mut plain);
-                let text = whole.split('#').next().unwrap_or_default();
+                let text = key_of(whole);
                 let key = text.trim();
                 if !key.is_empty() {
                     let offset = start + (text.len() - text.trim_start().len());
@@ -548,6 +554,11 @@ fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<Stri
         return Ok(Cow::Borrowed(text));
     }
     Ok(Cow::Owned(format!("{}@{host}", local.to_ascii_lowercase())))
+}
+
+/// What stands before a line's comment.
+fn key_of(line: &str) -> &str {
+    line.split('#').next().unwrap_or_default()
 }
 
 /// A key as a message shows it: a line of a binary file is long.

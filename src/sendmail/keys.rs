@@ -47,17 +47,17 @@ pub(super) struct Keys<'t> {
 }
 
 fn hash_of(side: Side, key: &str) -> u64 {
-    let lower = match key.bytes().any(|b| b.is_ascii_uppercase()) {
-        true => Cow::Owned(key.to_ascii_lowercase()),
-        false => Cow::Borrowed(key),
-    };
+    let has_capitals = key.bytes().any(|b| b.is_ascii_uppercase());
+    let lower = if has_capitals { Cow::Owned(key.to_ascii_lowercase()) } else { Cow::Borrowed(key) };
     FixedState::default().hash_one((side, lower))
 }
 
 impl<'t> Keys<'t> {
     /// Of this text.
     pub(super) fn of(text: &'t str) -> Self {
-        Self { text, list: Vec::new(), places: HashTable::new() }
+        // Room for all at once: to grow, the table would have every key read and hashed again, here and there in the text.
+        let lines = memchr::memchr_iter(b'\n', text.as_bytes()).count() + 1;
+        Self { text, list: Vec::with_capacity(lines), places: HashTable::with_capacity(lines) }
     }
 
     /// Adds a key; the one that is there already where makemap has it.

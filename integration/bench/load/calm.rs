@@ -51,7 +51,7 @@ fn of_size(folder: &Path, keys: usize) -> Value {
             Kind::Lists.write(folder, keys - (edit + 1) % 2);
             std::fs::copy(files::list(folder), home.path("next")).unwrap();
             edits.push(in_force(&daemon, || {
-                std::fs::rename(home.path("next"), home.path("list.txt")).unwrap()
+                std::fs::rename(home.path("next"), home.path("list.txt")).unwrap();
             }));
             std::thread::sleep(BETWEEN);
         }

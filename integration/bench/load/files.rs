@@ -53,7 +53,7 @@ impl Kind {
                     "[[rule]]\nname = \"partners\"\nclient-file = \"list.txt\"\nsoft-fail = { min-bits = 128 }\n",
                 );
                 let key = if self == Self::Lists { name } else { address };
-                std::fs::write(list(folder), keys.map(|n| key(n) + "\n").collect::<String>()).unwrap();
+                std::fs::write(list(folder), keys.map(key).collect::<Vec<_>>().join("\n") + "\n").unwrap();
             }
             Self::Arrays => {
                 text.push_str("[[rule]]\nname = \"partners\"\nclient = [\n");
