@@ -512,3 +512,26 @@ fn under_a_flood_of_edits_every_reply_fits_its_record_and_its_policy() {
 fn rules_of(record: &Value) -> &str {
     record["rule"].as_str().unwrap()
 }
+
+#[test]
+fn a_large_list_is_loaded_by_a_thread_that_steps_back_and_an_edit_of_it_is_in_force() {
+    let home =
+        Home::new("[[rule]]\nname = \"many\"\nclient-file = \"list.txt\"\nenforce = { min-bits = 128 }\n");
+    let many: Vec<String> = (0..60_000).map(|n| format!("host{n}.of-many.example")).collect();
+    let list = |last: &str| format!("{}\n{last}", many.join("\n"));
+    assert!(list("").len() > 1024 * 1024);
+    home.write("list.txt", &list("other.example\n"));
+    let daemon = home.start();
+    assert_eq!(daemon.one_message(&plain("A")), "accept");
+    for (last, answer) in [("partner.example\n", refusal("many")), ("other.example\n", "accept".to_owned())] {
+        let mark = daemon.mark();
+        rename_save(&home.path("list.txt"), &list(last));
+        let said = daemon.wait_log_since(mark, " INFO policy in force ");
+        let key = last.trim();
+        assert!(said.contains(&format!("rule many: client added {key}")), "{said}");
+        assert_eq!(daemon.one_message(&plain("B")), answer);
+    }
+    // Once for each: its lists were read when it was first loaded.
+    assert_eq!(loads(&daemon), 3);
+    daemon.stop();
+}

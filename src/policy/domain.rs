@@ -41,9 +41,55 @@ pub enum NameError {
     BadIdna,
 }
 
+/// The longest label (RFC 1035 section 2.3.4).
+const MAX_LABEL: usize = 63;
+
+const LETTER: u8 = 1;
+const DIGIT: u8 = 2;
+const DOT: u8 = 4;
+const OTHER: u8 = 8;
+
+/// What a byte is to a domain in the form for comparison.
+const CLASSES: [u8; 256] = {
+    let mut classes = [OTHER; 256];
+    let mut rest: &mut [u8] = &mut classes;
+    let mut byte = 0_u8;
+    while let [class, behind @ ..] = rest {
+        *class = match byte {
+            b'a'..=b'z' => LETTER,
+            b'0'..=b'9' | b'-' | b'_' => DIGIT,
+            b'.' => DOT,
+            _ => OTHER,
+        };
+        byte = byte.wrapping_add(1);
+        rest = behind;
+    }
+    classes
+};
+
+/// Whether a text is a domain in the form for comparison and no longer than a label may be, as almost all are that are
+/// written in a policy: [`key`] takes it as it is. In one pass, without a branch for what a byte is: of the time that a
+/// million keys take this was a third.
+pub fn is_plain(text: &str) -> bool {
+    let (mut all, mut pairs, mut label, mut before) = (0, 0, 0, DOT);
+    for byte in text.bytes() {
+        let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(OTHER);
+        all |= class;
+        // Two dots, or one at the beginning.
+        pairs |= class & before & DOT;
+        label = if class == DOT { 0 } else { label | class };
+        before = class;
+    }
+    all & OTHER == 0 && pairs == 0 && label & LETTER != 0 && text.len() <= MAX_LABEL
+}
+
 /// Checks a domain that is written in a policy, and gives its form for comparison.
 /// Borrows where the text is in that form already.
 pub fn key(text: &str) -> Result<Cow<'_, str>, NameError> {
+    if is_plain(text) { Ok(Cow::Borrowed(text)) } else { checked(text) }
+}
+
+fn checked(text: &str) -> Result<Cow<'_, str>, NameError> {
     if text.is_empty() {
         return Err(NameError::Empty);
     }
@@ -67,7 +113,7 @@ pub fn key(text: &str) -> Result<Cow<'_, str>, NameError> {
     if name.len() > MAX_LENGTH {
         return Err(NameError::TooLong);
     }
-    if name.split('.').any(|label| label.is_empty() || label.len() > 63) {
+    if name.split('.').any(|label| label.is_empty() || label.len() > MAX_LABEL) {
         return Err(NameError::BadLabel);
     }
     let top = name.rsplit('.').next().unwrap_or_default();
@@ -192,6 +238,46 @@ mod tests {
         }
         assert_eq!(key(&"a".repeat(64)), Err(NameError::BadLabel));
         assert_eq!(key("a.".repeat(200).trim_end_matches('.')), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn what_is_plain_is_what_is_taken_as_it_is() {
+        let label = "x".repeat(MAX_LABEL);
+        for text in [
+            "a",
+            "a.b",
+            "1.a",
+            "a.1",
+            "a.1b",
+            "-._",
+            "_a.b-",
+            "a..b",
+            ".a",
+            "a.",
+            "a.b.",
+            "*",
+            "*.a",
+            "A.b",
+            "a.B",
+            "a b",
+            "a@b",
+            "192.0.2.1",
+            "10",
+            "a/b",
+            "[a]",
+            "a:b",
+            "b\u{fc}cher.example",
+            "a\r",
+            "a#b",
+            "",
+            &label,
+            &format!("{label}x"),
+        ] {
+            assert_eq!(is_plain(text), matches!(checked(text), Ok(Cow::Borrowed(_))), "{text}");
+        }
+        // What is longer has to be looked at label by label.
+        let long = format!("a.{label}");
+        assert_eq!((is_plain(&long), key(&long)), (false, Ok(Cow::Borrowed(long.as_str()))));
     }
 
     #[test]

@@ -4,12 +4,14 @@
 //! whether the policy has ten keys or a million. All names of a side lie in one arena, so that a policy of
 //! a million names is dropped in no time (the answering threads must never pay for an old policy's end).
 
+mod names;
+
 use super::domain::{self, Normalised};
 use super::network::{Network, NetworkTable, parse_address};
 use super::rule::{Rule, Side, Standing};
-use hashbrown::HashTable;
+use names::NameTable;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 
 /// A rule's position in the policy.
@@ -29,8 +31,14 @@ impl RuleId {
 }
 
 /// One seed for all: clients choose what is looked up, never what is stored, so no table can be flooded.
+fn hasher() -> foldhash::fast::FoldHasher<'static> {
+    foldhash::fast::FixedState::default().build_hasher()
+}
+
 pub(super) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
-    foldhash::fast::FixedState::default().hash_one(value)
+    let mut hasher = hasher();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A key of the policy, in the form for comparison.
@@ -76,58 +84,6 @@ pub struct Tried {
     pub kind: usize,
     /// The rule that has it, if one has.
     pub rule: Option<RuleId>,
-}
-
-/// Names and their rules: one arena, one table of places in it.
-#[derive(Debug, Default)]
-struct NameTable {
-    arena: String,
-    entries: HashTable<NameEntry>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct NameEntry {
-    start: u32,
-    length: u16,
-    rule: RuleId,
-}
-
-impl NameTable {
-    fn name(&self, entry: NameEntry) -> &str {
-        let start = entry.start as usize;
-        self.arena.get(start..start + usize::from(entry.length)).unwrap_or_default()
-    }
-
-    fn get(&self, name: &str) -> Option<(&str, RuleId)> {
-        let entry = *self.entries.find(hash_of(name), |&entry| self.name(entry) == name)?;
-        Some((self.name(entry), entry.rule))
-    }
-
-    fn hash_of_entry(arena: &str, entry: NameEntry) -> u64 {
-        let start = entry.start as usize;
-        hash_of(arena.get(start..start + usize::from(entry.length)).unwrap_or_default())
-    }
-
-    /// Makes room at once, for growing a table step by step hashes every name anew at each.
-    fn reserve(&mut self, names: usize, bytes: usize) {
-        let Self { arena, entries } = self;
-        arena.reserve(bytes);
-        entries.reserve(names, |entry| Self::hash_of_entry(arena, *entry));
-    }
-
-    fn insert(&mut self, name: &str, rule: RuleId) -> Result<(), InsertError> {
-        if let Some((_, taken)) = self.get(name) {
-            return Err(InsertError::Taken(taken));
-        }
-        let start = u32::try_from(self.arena.len()).map_err(|_| InsertError::Full)?;
-        let length = u16::try_from(name.len()).map_err(|_| InsertError::Full)?;
-        self.arena.push_str(name);
-        let Self { arena, entries } = self;
-        entries.insert_unique(hash_of(name), NameEntry { start, length, rule }, |entry| {
-            Self::hash_of_entry(arena, *entry)
-        });
-        Ok(())
-    }
 }
 
 /// Why a key could not be added.
@@ -197,6 +153,17 @@ impl SideIndex {
         self.names.reserve(names, bytes);
     }
 
+    /// Makes room for so many networks.
+    pub fn reserve_networks(&mut self, networks: usize) {
+        self.networks.reserve(networks);
+    }
+
+    /// Has the memory fetched that adding these names will look at, for all of them at once. A million that are added some
+    /// dozens at a time so take half as long as one by one.
+    pub fn prepare<'n>(&self, names: impl Iterator<Item = &'n str>) {
+        self.names.prepare(names);
+    }
+
     /// The rule of exactly this key.
     pub fn get(&self, key: Key<'_>) -> Option<RuleId> {
         match key {
@@ -207,13 +174,9 @@ impl SideIndex {
         }
     }
 
-    /// Every key with its rule, in no order.
+    /// Every key with its rule: names in the order in which they were added, then the others in no order.
     pub fn iter(&self) -> impl Iterator<Item = Found<'_>> {
-        let names = self
-            .names
-            .entries
-            .iter()
-            .map(|entry| Found { key: Key::Name(self.names.name(*entry)), rule: entry.rule });
+        let names = self.names.iter().map(|(name, rule)| Found { key: Key::Name(name), rule });
         let networks = self.networks.iter().map(|(network, rule)| Found { key: Key::Network(network), rule });
         let literals = self.literals.iter().map(|(network, rule)| Found { key: Key::Literal(network), rule });
         let any = self.any.map(|rule| Found { key: Key::Any, rule });
@@ -223,7 +186,7 @@ impl SideIndex {
     /// How many keys there are.
     pub fn len(&self) -> usize {
         let networks = self.networks.len() + self.literals.len();
-        self.names.entries.len() + networks + usize::from(self.any.is_some())
+        self.names.len() + networks + usize::from(self.any.is_some())
     }
 
     /// Whether there are none.
@@ -288,13 +251,18 @@ impl SideIndex {
     /// Part of the [`super::Fingerprint`].
     pub(super) fn digest(&self, rules: &[Rule]) -> u128 {
         use siphasher::sip128::{Hasher128, SipHasher13};
-        use std::hash::Hasher;
+        use std::fmt::Write;
         let mut sum = 0u128;
+        let mut text = String::new();
         for found in self.iter() {
             let mut hasher = SipHasher13::new();
-            match found.key {
-                Key::Name(name) => hasher.write(name.as_bytes()),
-                other => hasher.write(other.to_string().as_bytes()),
+            if let Key::Name(name) = found.key {
+                hasher.write(name.as_bytes());
+            } else {
+                text.clear();
+                // Writing to a String cannot fail.
+                let _ = write!(text, "{}", found.key);
+                hasher.write(text.as_bytes());
             }
             hasher.write_u8(0);
             hasher.write(rules.get(found.rule.index()).map(|rule| rule.name.as_bytes()).unwrap_or_default());

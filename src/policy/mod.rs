@@ -35,6 +35,8 @@ pub struct Policy {
     exempt: Exempt,
     contact: Option<String>,
     gate: Gate,
+    /// Of each side's keys with their rules ([`lookup::SideIndex`]): two that are alike say that nothing differs.
+    digests: [u128; rule::Side::ALL.len()],
     fingerprint: Fingerprint,
 }
 
@@ -50,7 +52,9 @@ impl Policy {
     /// as if it were not there.
     pub fn new(rules: Vec<Rule>, index: lookup::Index, exempt: Exempt, contact: Option<String>) -> Self {
         let gate = Gate::default();
-        let mut policy = Self { rules, index, exempt, contact, gate, fingerprint: Fingerprint::default() };
+        let digests = rule::Side::ALL.map(|side| index.side(side).digest(&rules));
+        let fingerprint = Fingerprint::default();
+        let mut policy = Self { rules, index, exempt, contact, gate, digests, fingerprint };
         policy.fingerprint = Fingerprint::of(&policy);
         policy
     }
@@ -68,6 +72,14 @@ impl Policy {
     /// The keys of all rules.
     pub fn index(&self) -> &lookup::Index {
         &self.index
+    }
+
+    /// Whether another policy's rules have the same keys on a side, by their names.
+    pub fn has_keys_of(&self, other: &Self, side: rule::Side) -> bool {
+        let of = |policy: &Self| {
+            rule::Side::ALL.iter().position(|s| *s == side).and_then(|at| policy.digests.get(at).copied())
+        };
+        of(self) == of(other)
     }
 
     /// Who is never judged.
@@ -131,9 +143,8 @@ impl Fingerprint {
         for rule in rules {
             let _ = writeln!(text, "{:?} {:?} {:?} {}", rule.name, rule.exemption, rule.modes, rule.skip);
         }
-        for side in rule::Side::ALL {
-            let keys = policy.index.side(side);
-            let _ = writeln!(text, "{side} {} {:x}", keys.len(), keys.digest(&policy.rules));
+        for (side, digest) in rule::Side::ALL.into_iter().zip(policy.digests) {
+            let _ = writeln!(text, "{side} {} {digest:x}", policy.index.side(side).len());
         }
         let hash = Sha256::digest(text.as_bytes());
         let mut hex = String::with_capacity(12);

@@ -5,13 +5,30 @@
 
 use super::lookup::{RuleId, hash_of};
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A network, its host bits zero. An address is a network of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Network(IpNet);
+
+impl Hash for Network {
+    /// In one or two pieces; derived it would be four.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match self.0 {
+            IpNet::V4(net) => {
+                state.write_u64(u64::from(u32::from(net.addr())) << 8 | u64::from(net.prefix_len()));
+            }
+            IpNet::V6(net) => {
+                state.write_u128(net.addr().into());
+                state.write_u8(net.prefix_len());
+            }
+        }
+    }
+}
 
 /// What is wrong with a key that looks like an address or a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -174,13 +191,18 @@ pub struct NetworkTable {
 }
 
 impl NetworkTable {
+    /// Makes room for so many.
+    pub fn reserve(&mut self, networks: usize) {
+        self.entries.reserve(networks, |(network, _)| hash_of(network));
+    }
+
     /// Adds a network; gives the rule that has it already, if one has.
     pub fn insert(&mut self, network: Network, rule: RuleId) -> Result<(), RuleId> {
-        let hash = hash_of(&network);
-        if let Some((_, taken)) = self.entries.find(hash, |(known, _)| *known == network) {
-            return Err(*taken);
-        }
-        self.entries.insert_unique(hash, (network, rule), |(network, _)| hash_of(network));
+        let same = |(known, _): &(Network, RuleId)| *known == network;
+        match self.entries.entry(hash_of(&network), same, |(network, _)| hash_of(network)) {
+            Entry::Occupied(taken) => return Err(taken.get().1),
+            Entry::Vacant(free) => free.insert((network, rule)),
+        };
         let lengths =
             if matches!(network.0, IpNet::V4(_)) { &mut self.v4_lengths } else { &mut self.v6_lengths };
         if let Err(position) = lengths.binary_search_by(|length| network.length().cmp(length)) {

@@ -16,6 +16,9 @@ use crate::policy::{Day, Policy, domain};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+/// So many keys of a list are added at once.
+const AT_ONCE: usize = 32;
+
 /// A list file that a rule names, read.
 pub(super) struct List<'t> {
     /// The rule, by its position among all rules.
@@ -344,22 +347,60 @@ impl<'c> Compiler<'c> {
         }
         // Some editors begin a file with a byte order mark; TOML allows it, and a list does too.
         let mut start = if list.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        let lines = list.text.bytes().filter(|b| *b == b'\n').count() + 1;
-        self.index.side_mut(list.side).reserve(lines, list.text.len());
+        let lines = memchr::memchr_iter(b'\n', list.text.as_bytes()).count() + 1;
+        let side = self.index.side_mut(list.side);
+        // A list is of names or of networks, as a rule, and its first key tells which.
+        let mut keys = list.text.lines().map(|line| key_of(line).trim()).filter(|key| !key.is_empty());
+        match keys.next().and_then(Network::parse) {
+            Some(_) => side.reserve_networks(lines),
+            None => side.reserve(lines, list.text.len()),
+        }
+        let rule = RuleId::new(list.rule);
+        let mut plain = Vec::with_capacity(AT_ONCE);
         for line in list.text.get(start..).unwrap_or_default().split_inclusive('\n') {
-            let text = line.split('#').next().unwrap_or_default();
-            let key = text.trim();
-            if !key.is_empty() {
-                let offset = start + (text.len() - text.trim_start().len());
-                let place = || Place { file: list.file, span: offset..offset + key.len() };
-                self.key(RuleId::new(list.rule), list.side, key, place);
+            let whole = line.strip_suffix('\n').unwrap_or(line);
+            let whole = whole.strip_suffix('\r').unwrap_or(whole);
+            // Almost every line is a key and nothing else.
+            if domain::is_plain(whole) {
+                plain.push((start, whole));
+                if plain.len() == AT_ONCE {
+                    self.domains(list, &mut plain);
+                }
+            } else {
+                self.domains(list, &mut plain);
+                let text = key_of(whole);
+                let key = text.trim();
+                if !key.is_empty() {
+                    let offset = start + (text.len() - text.trim_start().len());
+                    let place = || Place { file: list.file, span: offset..offset + key.len() };
+                    self.key(rule, list.side, key, place);
+                }
             }
             start += line.len();
         }
+        self.domains(list, &mut plain);
+    }
+
+    /// Adds domains that stand where it is said in a list.
+    fn domains(&mut self, list: &List<'_>, names: &mut Vec<(usize, &str)>) {
+        self.index.side(list.side).prepare(names.iter().map(|(_, name)| *name));
+        for (start, name) in names.drain(..) {
+            let place = || Place { file: list.file, span: start..start + name.len() };
+            self.domain(RuleId::new(list.rule), list.side, name, place);
+        }
+    }
+
+    /// Adds a domain that is in the form for comparison.
+    fn domain(&mut self, rule: RuleId, side: Side, name: &str, place: impl Fn() -> Place) {
+        self.single_label(side, name, &place);
+        self.insert(rule, side, Key::Name(name), place);
     }
 
     /// Adds a key to the index.
     fn key(&mut self, rule: RuleId, side: Side, text: &str, place: impl Fn() -> Place) {
+        if domain::is_plain(text) {
+            return self.domain(rule, side, text, place);
+        }
         let name: Cow<'_, str>;
         let key = if text == "*" {
             self.enforced_on_all(rule, side, &place);
@@ -400,6 +441,10 @@ impl<'c> Compiler<'c> {
                 },
             }
         };
+        self.insert(rule, side, key, place);
+    }
+
+    fn insert(&mut self, rule: RuleId, side: Side, key: Key<'_>, place: impl Fn() -> Place) {
         match self.index.side_mut(side).insert(key, rule) {
             Ok(()) => {}
             Err(InsertError::Taken(taken)) if taken == rule => self.diagnostics.push(
@@ -504,7 +549,16 @@ fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<Stri
         Some(_) => Cow::Owned(host.to_ascii_lowercase()),
         None => domain::key(host).map_err(why)?,
     };
+    let is_plain = matches!((&local, &host), (Cow::Borrowed(_), Cow::Borrowed(_)));
+    if is_plain && !local.bytes().any(|b| b.is_ascii_uppercase()) {
+        return Ok(Cow::Borrowed(text));
+    }
     Ok(Cow::Owned(format!("{}@{host}", local.to_ascii_lowercase())))
+}
+
+/// What stands before a line's comment.
+fn key_of(line: &str) -> &str {
+    line.split('#').next().unwrap_or_default()
 }
 
 /// A key as a message shows it: a line of a binary file is long.

@@ -4,8 +4,9 @@
 //! file names it.
 
 use crate::policy::Policy;
-use crate::policy::lookup::Found;
+use crate::policy::lookup::{Found, Key};
 use crate::policy::rule::{Mode, ModeEntry, Rule, Side};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 /// How many keys of a change are named; the rest is counted.
@@ -98,29 +99,67 @@ fn direction(before: &ModeEntry, after: &ModeEntry) -> &'static str {
     }
 }
 
+/// What a rule gained, or lost, on a side.
+#[derive(Default)]
+struct Change {
+    named: Vec<String>,
+    count: usize,
+}
+
+impl Change {
+    fn add(&mut self, key: Key<'_>) {
+        self.count += 1;
+        // Named are the first in order of the alphabet, so that the line is the same each time.
+        let text = match key {
+            Key::Name(name) => Cow::Borrowed(name),
+            other => Cow::Owned(other.to_string()),
+        };
+        let position = self.named.partition_point(|named| **named < *text);
+        if position < NAMED {
+            self.named.insert(position, text.into_owned());
+            self.named.truncate(NAMED);
+        }
+    }
+}
+
+/// The keys of a side, each with its rule's name.
+fn named(policy: &Policy, side: Side) -> impl Iterator<Item = (Key<'_>, &str)> {
+    let name = |found: Found<'_>| policy.rule(found.rule).map(|rule| rule.name.as_str());
+    policy.index().side(side).iter().filter_map(move |found| Some((found.key, name(found)?)))
+}
+
+fn has(policy: &Policy, side: Side, (key, name): (Key<'_>, &str)) -> bool {
+    let rule = policy.index().side(side).get(key).and_then(|id| policy.rule(id));
+    rule.is_some_and(|rule| rule.name == name)
+}
+
 /// The keys that each rule gained and lost.
 fn keys<'p>(old: &'p Policy, new: &'p Policy) -> HashMap<&'p str, Vec<String>> {
-    #[derive(Default)]
-    struct Change {
-        named: Vec<String>,
-        count: usize,
-    }
     let mut changes: BTreeMap<(&str, Side, bool), Change> = BTreeMap::new();
-    for side in Side::ALL {
-        for (from, to, gained) in [(old, new, true), (new, old, false)] {
-            for Found { key, rule } in to.index().side(side).iter() {
-                let Some(name) = to.rule(rule).map(|rule| rule.name.as_str()) else { continue };
-                let before = from.index().side(side).get(key).and_then(|id| from.rule(id));
-                if before.is_none_or(|before| before.name != name) {
-                    let change = changes.entry((name, side, gained)).or_default();
-                    change.count += 1;
-                    // Named are the first in order of the alphabet, so that the line is the same each time.
-                    let text = key.to_string();
-                    let position = change.named.partition_point(|named| *named < text);
-                    if position < NAMED {
-                        change.named.insert(position, text);
-                        change.named.truncate(NAMED);
-                    }
+    for side in Side::ALL.into_iter().filter(|side| !new.has_keys_of(old, *side)) {
+        let mut before = named(old, side).peekable();
+        let mut after = named(new, side).peekable();
+        let mut tell = |(key, name), gained| changes.entry((name, side, gained)).or_default().add(key);
+        // Side by side: an edit leaves most keys where they were, and what stands where it stood needs no search.
+        loop {
+            match (before.peek().copied(), after.peek().copied()) {
+                (None, None) => break,
+                (lost, gained) if lost == gained => {
+                    before.next();
+                    after.next();
+                }
+                (_, Some(gained)) if !has(old, side, gained) => {
+                    tell(gained, true);
+                    after.next();
+                }
+                (Some(lost), _) if !has(new, side, lost) => {
+                    tell(lost, false);
+                    before.next();
+                }
+                // Both stand elsewhere.
+                _ => {
+                    before.next();
+                    after.next();
                 }
             }
         }

@@ -330,6 +330,68 @@ fn the_fingerprint_knows_the_meaning_alone() {
 }
 
 #[test]
+fn keys_that_moved_are_no_change_and_each_that_did_is_told_once() {
+    let rules = |lists: [&str; 2]| {
+        let rule = |(name, keys): (&str, &str)| {
+            let keys: Vec<String> = keys.split(' ').map(|key| format!("\"{key}.example\"")).collect();
+            format!(
+                "[[rule]]\nname = \"{name}\"\nclient = [{}]\nobserve = {{ min-bits = 128 }}\n",
+                keys.join(", ")
+            )
+        };
+        let rules: Vec<String> = ["one", "two"].into_iter().zip(lists).map(rule).collect();
+        policy(&format!("version = 1\n{}", rules.concat()))
+    };
+    let old = rules(["a b c d e f", "g h"]);
+    for (new, expected) in [
+        (["f e d c b a", "h g"], vec![]),
+        (["b c d e f", "g h"], vec!["rule one: client removed a.example"]),
+        (
+            ["x a b c d e f y", "g z h"],
+            vec!["rule one: client added x.example, y.example", "rule two: client added z.example"],
+        ),
+        (
+            ["c x a f", "h g"],
+            vec![
+                "rule one: client removed b.example, d.example, e.example",
+                "rule one: client added x.example",
+            ],
+        ),
+        (
+            ["a b c d e", "f g h"],
+            vec!["rule one: client removed f.example", "rule two: client added f.example"],
+        ),
+        (
+            ["y", "g h"],
+            vec![
+                "rule one: client removed a.example, b.example, c.example, d.example, e.example and 1 more",
+                "rule one: client added y.example",
+            ],
+        ),
+    ] {
+        assert_eq!(diff(&old, &rules(new)), expected, "{new:?}");
+    }
+}
+
+#[test]
+fn a_list_is_read_whatever_its_lines_end_with() {
+    let list = b"\xef\xbb\xbfa.example\r\nB.example  # two\r\n\n# none\n  c.example\t\nd.example";
+    let text = "version = 1\n[[rule]]\nname = \"r\"\nclient-file = \"l\"\nobserve = { min-bits = 128 }\n";
+    let loaded = load_files(&[("p.toml", text.as_bytes()), ("l", list)], 1 << 20);
+    let policy = loaded.policy.unwrap();
+    let keys: Vec<String> =
+        policy.index().side(Side::Client).iter().map(|found| found.key.to_string()).collect();
+    assert_eq!(keys, ["a.example", "b.example", "c.example", "d.example"]);
+    assert!(loaded.diagnostics.lines(&loaded.sources).next().is_none());
+    let twice = load_files(
+        &[("p.toml", text.as_bytes()), ("l", b"a.example\r\n b.example\r\nb.example\r\n")],
+        1 << 20,
+    );
+    let told: Vec<String> = twice.diagnostics.lines(&twice.sources).map(|(_, line)| line).collect();
+    assert_eq!(told, ["l:3:1: `b.example` stands twice in this rule [duplicate-key]"]);
+}
+
+#[test]
 fn a_change_is_told_in_terms_of_meaning() {
     let old = policy(DESIGN);
     let new = DESIGN

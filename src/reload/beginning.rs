@@ -31,13 +31,13 @@ pub fn begin(daemon: &DaemonFile) -> Result<Beginning, NoPolicy> {
     let begun = Instant::now();
     let mut outcome = Outcome::new(Ending::Unsettled, Cause::Start, None);
     let unread = || Origin { signature: Signature::default(), lists: Vec::new(), unkept: None };
-    let mut read = load_whole(&daemon.policy, &[]);
+    let mut read = load_whole(&daemon.policy);
     for _ in 0..TRIES {
         if read.is_some() {
             break;
         }
         std::thread::sleep(PAUSE);
-        read = load_whole(&daemon.policy, &[]);
+        read = load_whole(&daemon.policy);
     }
     let origin = match read {
         None => {

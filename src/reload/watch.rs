@@ -6,7 +6,7 @@
 
 use super::Trigger;
 use super::settle::Change;
-use crate::policy_file::load::{Disk, Store, is_backup};
+use crate::policy_file::load::{Disk, ReadError, Store, is_backup};
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,9 +38,40 @@ impl Signature {
         Self(paths.map(|path| (path.clone(), stamp(&path))).collect())
     }
 
+    /// Looks at a file more, if it is not among them.
+    pub(super) fn look(&mut self, path: &Path) {
+        if !self.0.contains_key(path) {
+            self.0.insert(path.to_path_buf(), stamp(path));
+        }
+    }
+
+    /// The files that another set has not.
+    pub(super) fn paths_beyond(&self, other: &Self) -> Vec<PathBuf> {
+        self.0.keys().filter(|path| !other.0.contains_key(*path)).cloned().collect()
+    }
+
+    /// How many bytes they have.
+    pub(super) fn bytes(&self) -> u64 {
+        self.0.values().flatten().map(|stamp| stamp.size).sum()
+    }
+
     /// The files.
     pub(super) fn paths(&self) -> Vec<PathBuf> {
         self.0.keys().cloned().collect()
+    }
+}
+
+/// Files on the disk, each looked at before it is read.
+pub(super) struct Looked(pub(super) Signature);
+
+impl Store for Looked {
+    fn expand(&mut self, pattern: &Path) -> Result<Vec<PathBuf>, ReadError> {
+        Disk.expand(pattern)
+    }
+
+    fn read(&mut self, path: &Path, limit: u64) -> Result<Vec<u8>, ReadError> {
+        self.0.look(path);
+        Disk.read(path, limit)
     }
 }
 

@@ -227,9 +227,12 @@ fn content(line: &str, start: usize) -> Content<'_> {
 }
 
 /// What a key behind the tag of a side can match.
-fn matches(side: Side, key: &str) -> Matches {
+pub(super) fn matches(side: Side, key: &str) -> Matches {
     if key.is_empty() {
         return Matches::Default;
+    }
+    if domain::is_plain(key) && key != EVERY_IPV6 {
+        return Matches::Name(key.to_owned());
     }
     if !key.is_ascii() {
         return Matches::Nothing(Dead::NotAscii);
@@ -281,9 +284,12 @@ fn is_local_part(local: &str) -> bool {
     (1..=64).contains(&local.len()) && local.bytes().all(atext)
 }
 
+/// The shortest prefix of sendmail's IPv6 addresses, that of all of them.
+const EVERY_IPV6: &str = "ipv6";
+
 /// An address or a prefix of one as sendmail spells it; `None` for what does not look like one.
 fn network(key: &str) -> Option<Result<Network, Dead>> {
-    if key == "ipv6" {
+    if key == EVERY_IPV6 {
         return Some(Network::parse("::/0").and_then(Result::ok).map(|all| all.network).ok_or(Dead::NoName));
     }
     let (groups, tagged) = match key.strip_prefix("ipv6:") {

@@ -4,8 +4,11 @@
 //! decides is what sendmail's rulesets answer, in verdict, class of code and words (`docs/guide.md` lists the
 //! exceptions, which are told as diagnostics too). Must not: read what a line was meant for.
 
+mod output;
+
 use super::access_map::{Content, IssuerTags, Line, Matches, Refused, Rule, lines, tag_at_start};
 use super::block;
+use super::keys::{Chain, CommentId, KeyId, Keys};
 use super::lint::faults;
 use super::lower::{Lowered, lower};
 use super::rhs::{ExtensionDemand, Prefix, Value, parse};
@@ -13,9 +16,10 @@ use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place, Severity};
 use crate::policy::reply::MAX_RULE_NAME;
 use crate::policy::requirement::{Attribute, Requirement, Wanted};
 use crate::policy::rule::{Mode, Side};
+pub use output::Imported;
+use output::{Group, Item, clean, quoted};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
-use toml_writer::TomlStringBuilder;
 
 /// How the rules are to be taken.
 #[derive(Clone, Copy, Debug, Default)]
@@ -38,41 +42,46 @@ impl Options {
     }
 }
 
-/// What came of it.
-#[derive(Debug)]
-pub struct Imported {
-    /// The policy, as TOML.
-    pub policy: String,
-    /// How many lines are TLS rules.
-    pub rules: usize,
-    /// How many of them are in the policy.
-    pub taken: usize,
-    /// Whether the policy decides otherwise than sendmail somewhere.
-    pub inexact: bool,
-}
+/// Of so many right-hand sides it is remembered what they come to: a map of a million lines has few.
+const REMEMBERED: usize = 10_000;
 
 /// Makes a policy of a map's text, which is this file of the diagnostics. `name` is what the text is called.
-pub fn import(text: &str, file: FileId, name: &str, options: Options, told: &mut Diagnostics) -> Imported {
+pub fn import<'t>(
+    text: &'t str,
+    file: FileId,
+    name: &str,
+    options: Options,
+    told: &mut Diagnostics,
+) -> Imported<'t> {
     let mut import = Import {
         file,
         options,
         told,
         tags: IssuerTags::collect(text, wanted_tags(text)),
-        seen: HashSet::new(),
-        items: Vec::new(),
-        groups: Vec::new(),
         by_body: HashMap::new(),
+        by_value: HashMap::new(),
         names: HashMap::new(),
         sides: Vec::new(),
         defaults: Vec::new(),
-        rules: 0,
-        taken: 0,
-        inexact: false,
+        made: Imported {
+            name: name.to_owned(),
+            rules: 0,
+            taken: 0,
+            inexact: false,
+            items: Vec::new(),
+            groups: Vec::new(),
+            keys: Keys::of(text),
+            notes: HashMap::new(),
+            comments: Vec::new(),
+        },
     };
     let mut comments = Comments::default();
     for line in lines(text) {
         match &line.content {
-            Content::Rule(rule) => import.rule(text, &line, rule, comments.of_rule()),
+            Content::Rule(rule) => {
+                let comment = comments.of_rule(&mut import.made.comments);
+                import.rule(text, &line, rule, comment);
+            }
             Content::Refused(_) => import.ignored(text, &line),
             Content::Comment(_)
                 if block::delimits(text.as_bytes().get(line.span.clone()).unwrap_or_default()) =>
@@ -90,27 +99,29 @@ pub fn import(text: &str, file: FileId, name: &str, options: Options, told: &mut
         }
     }
     import.handshake();
-    let policy = import.write(name);
-    Imported { policy, rules: import.rules, taken: import.taken, inexact: import.inexact }
+    import.made
 }
 
 /// The tags that `CITag` extensions name, in lower case.
 fn wanted_tags(text: &str) -> Vec<String> {
-    let tag = |extension: ExtensionDemand| match extension {
-        ExtensionDemand::IssuerTag(tag) => Some(tag.to_ascii_lowercase()),
-        _ => None,
-    };
-    lines(text)
-        .filter_map(|line| match line.content {
-            Content::Rule(rule) => match parse(rule.value) {
-                Value::Demand(demand) => Some(demand.extensions),
-                _ => None,
-            },
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|extension| tag(extension.demand))
-        .collect()
+    let mut tags = Vec::new();
+    let mut seen = HashSet::new();
+    for line in lines(text) {
+        let Content::Rule(rule) = line.content else { continue };
+        if seen.contains(rule.value) {
+            continue;
+        }
+        if seen.len() < REMEMBERED {
+            seen.insert(rule.value);
+        }
+        let Value::Demand(demand) = parse(rule.value) else { continue };
+        for extension in demand.extensions {
+            if let ExtensionDemand::IssuerTag(tag) = extension.demand {
+                tags.push(tag.to_ascii_lowercase());
+            }
+        }
+    }
+    tags
 }
 
 /// The comment lines that stand above a rule, or above the rules that follow each other.
@@ -119,10 +130,13 @@ struct Comments {
     lines: Vec<String>,
     /// Whether the next comment line begins anew.
     over: bool,
+    /// As it has been given to a rule.
+    id: Option<CommentId>,
 }
 
 impl Comments {
     fn add(&mut self, comment: &str) {
+        self.id = None;
         if std::mem::take(&mut self.over) {
             self.lines.clear();
         }
@@ -133,47 +147,22 @@ impl Comments {
     }
 
     /// A rule has them; those that follow at once have them too.
-    fn of_rule(&mut self) -> String {
+    fn of_rule(&mut self, all: &mut Vec<String>) -> Option<CommentId> {
         self.over = true;
-        self.lines.join("\n")
+        if self.id.is_none() && !self.lines.is_empty() {
+            self.id = CommentId::try_from(all.len()).ok();
+            all.push(self.lines.join("\n"));
+        }
+        self.id
     }
 
     /// A blank line ends what the comment stands above, unless there was nothing yet.
     fn end(&mut self) {
         if self.over {
             self.lines.clear();
+            self.id = None;
         }
     }
-}
-
-/// Text for a comment or a string: TOML has no control characters.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// What stands in the policy, in order.
-enum Item {
-    /// The rule at this place.
-    Group(usize),
-    /// A line that is no part of it, as comment lines.
-    Left(String),
-}
-
-/// The lines of one requirement: a rule to be.
-struct Group {
-    name: String,
-    /// `soft-fail = { min-bits = 168 }`
-    body: String,
-    keys: Vec<Key>,
-}
-
-struct Key {
-    side: Side,
-    text: String,
-    line: usize,
-    comment: String,
-    /// What is to be known of this line.
-    notes: Vec<String>,
 }
 
 struct Import<'i, 't> {
@@ -181,23 +170,19 @@ struct Import<'i, 't> {
     options: Options,
     told: &'i mut Diagnostics,
     tags: IssuerTags<'t>,
-    /// Tags and keys that makemap has.
-    seen: HashSet<(Side, String)>,
-    items: Vec<Item>,
-    groups: Vec<Group>,
     /// By whether it stands in no line, and by body.
     by_body: HashMap<(bool, String), usize>,
+    /// By right-hand side, where nothing is to be told of it.
+    by_value: HashMap<&'t str, usize>,
     /// The names that rules have, each with the last number that was put behind it.
     names: HashMap<String, usize>,
     /// The sides that have rules, and those that have a default.
     sides: Vec<Side>,
     defaults: Vec<Side>,
-    rules: usize,
-    taken: usize,
-    inexact: bool,
+    made: Imported<'t>,
 }
 
-impl Import<'_, '_> {
+impl<'t> Import<'_, 't> {
     /// Tells what `lint` finds: here nothing is refused for it.
     fn tell(&mut self, faults: Vec<Diagnostic>) {
         for fault in faults {
@@ -214,7 +199,9 @@ impl Import<'_, '_> {
             whole.truncate(end);
             whole.push('…');
         }
-        self.items.push(Item::Left(format!("# line {}, not imported: {why}\n#     {whole}\n", line.number)));
+        self.made
+            .items
+            .push(Item::Left(format!("# line {}, not imported: {why}\n#     {whole}\n", line.number)));
     }
 
     /// A line that makemap does not take, or whose tag is a slip of the pen.
@@ -225,37 +212,40 @@ impl Import<'_, '_> {
         // What is too long is perhaps no rule.
         let too_long = line.content == Content::Refused(Refused::TooLong);
         let whole = text.get(line.span.clone()).unwrap_or_default();
-        self.rules += usize::from(!too_long || tag_at_start(whole).is_some());
+        self.made.rules += usize::from(!too_long || tag_at_start(whole).is_some());
         self.tell(faults);
         self.leave(text, line, &why);
     }
 
-    fn rule(&mut self, text: &str, line: &Line<'_>, rule: &Rule<'_>, comment: String) {
-        self.rules += 1;
+    fn rule(&mut self, text: &str, line: &Line<'_>, rule: &Rule<'t>, comment: Option<CommentId>) {
+        self.made.rules += 1;
         if !self.sides.contains(&rule.side) {
             self.sides.push(rule.side);
         }
-        if !self.seen.insert((rule.side, rule.key.to_ascii_lowercase())) {
+        let Ok(key) = self.made.keys.add(rule.side, rule.key_span.clone(), line.number, comment) else {
             let why = "makemap keeps the first of two lines with one key";
             let place = Place { file: self.file, span: rule.key_span.clone() };
             self.tell(vec![Diagnostic::warning("duplicate-key", why).at(place)]);
             return self.leave(text, line, why);
+        };
+        let matches_something = match &rule.matches {
+            Matches::Default => {
+                self.defaults.push(rule.side);
+                true
+            }
+            Matches::Name(_) | Matches::Network(_) | Matches::Literal(_) => true,
+            Matches::Nothing(_) => false,
+        };
+        if matches_something && let Some(place) = self.by_value.get(rule.value).copied() {
+            self.made.taken += 1;
+            return self.put(place, key);
         }
         let value = parse(rule.value);
         let mut faults = faults::of_rule(self.file, rule, &value);
-        let key = match &rule.matches {
-            Matches::Default => {
-                self.defaults.push(rule.side);
-                "*".to_owned()
-            }
-            Matches::Name(name) => name.clone(),
-            Matches::Network(network) => network.to_string(),
-            Matches::Literal(network) => format!("[{network}]"),
-            Matches::Nothing(dead) => {
-                self.tell(faults);
-                return self.leave(text, line, &format!("never matches: {}", dead.words()));
-            }
-        };
+        if let Matches::Nothing(dead) = &rule.matches {
+            self.tell(faults);
+            return self.leave(text, line, &format!("never matches: {}", dead.words()));
+        }
         let said = |fault: &&Diagnostic| fault.code != "silently-accepted";
         let of_faults: Vec<String> = faults.iter().filter(said).map(|fault| fault.message.clone()).collect();
         let (name, body, notes) = match &value {
@@ -277,7 +267,7 @@ impl Import<'_, '_> {
                     let code = if exact { "differs" } else { "inexact" };
                     faults.push(Diagnostic::warning(code, note).at(Place { file: self.file, span }));
                 }
-                self.inexact |= !exact;
+                self.made.inexact |= !exact;
                 let mode = self.options.mode(demand.prefix);
                 let prefix = if demand.prefix == Prefix::Perm { "perm-" } else { "" };
                 let name = format!("{prefix}{}", name_of(&requirement));
@@ -285,14 +275,18 @@ impl Import<'_, '_> {
             }
         };
         // What sendmail accepts without a word is the rule's reason already.
-        let of_faults = of_faults.into_iter().chain(notes).collect();
+        let notes: Vec<String> = of_faults.into_iter().chain(notes).collect();
+        // The faults of a demand are those of its right-hand side: what has none has none at another key.
+        let sound = faults.is_empty() && notes.is_empty() && matches!(value, Value::Demand(_));
         self.tell(faults);
-        self.taken += 1;
-        self.add(
-            &name,
-            body,
-            Key { side: rule.side, text: key, line: line.number, comment, notes: of_faults },
-        );
+        self.made.taken += 1;
+        let place = self.group(&name, (false, body));
+        self.put(place, key);
+        if !notes.is_empty() {
+            self.made.notes.insert(key, notes);
+        } else if sound && self.by_value.len() < REMEMBERED {
+            self.by_value.insert(rule.value, place);
+        }
     }
 
     /// An exemption, but not from what sendmail exempts nobody from.
@@ -310,29 +304,29 @@ impl Import<'_, '_> {
             let silent = side == Side::Server && only_recipients;
             if !silent && !self.defaults.contains(&side) {
                 let body = format!("{} = {{ handshake = true }}\n", self.options.mode(Prefix::Bare));
-                let key =
-                    Key { side, text: "*".to_owned(), line: 0, comment: String::new(), notes: Vec::new() };
-                self.add("handshake", body, key);
+                let place = self.group("handshake", (true, body));
+                let key = self.made.keys.unwritten(side);
+                self.put(place, key);
             }
         }
     }
 
-    fn add(&mut self, name: &str, body: String, key: Key) {
-        // What no line says is a rule of its own.
-        let kind = (key.line == 0, body);
-        let place = match self.by_body.get(&kind) {
-            Some(place) => *place,
-            None => {
-                let place = self.groups.len();
-                let name = self.unique(name);
-                self.groups.push(Group { name, body: kind.1.clone(), keys: Vec::new() });
-                self.by_body.insert(kind, place);
-                self.items.push(Item::Group(place));
-                place
-            }
-        };
-        if let Some(group) = self.groups.get_mut(place) {
-            group.keys.push(key);
+    /// The rule of a body. What no line says is a rule of its own.
+    fn group(&mut self, name: &str, kind: (bool, String)) -> usize {
+        if let Some(place) = self.by_body.get(&kind) {
+            return *place;
+        }
+        let place = self.made.groups.len();
+        let name = self.unique(name);
+        self.made.groups.push(Group { name, body: kind.1.clone(), keys: Chain::default() });
+        self.by_body.insert(kind, place);
+        self.made.items.push(Item::Group(place));
+        place
+    }
+
+    fn put(&mut self, place: usize, key: KeyId) {
+        if let Some(group) = self.made.groups.get_mut(place) {
+            self.made.keys.link(&mut group.keys, key);
         }
     }
 
@@ -347,101 +341,10 @@ impl Import<'_, '_> {
         self.names.insert(numbered.clone(), 1);
         numbered
     }
-
-    fn write(&self, name: &str) -> String {
-        let mut out = format!(
-            "# The TLS rules of {}: {} of {}, by `encr-milter access import`.\n\nversion = 1\n",
-            clean(name),
-            self.taken,
-            self.rules
-        );
-        out.push_str(EXEMPT);
-        for item in &self.items {
-            out.push('\n');
-            match item {
-                Item::Left(comment) => out.push_str(comment),
-                Item::Group(place) => {
-                    if let Some(group) = self.groups.get(*place) {
-                        group.write(&mut out);
-                    }
-                }
-            }
-        }
-        out
-    }
 }
 
 /// So many characters are shown of a line that is too long for makemap.
 const MAX_LEFT: usize = 200;
-
-const EXEMPT: &str = "
-# sendmail's rules hold for everyone: for clients that have authenticated, for this host itself, for mail to
-# postmaster. encr-milter's own defaults are milder; without this section they hold.
-[exempt]
-authenticated = false
-networks = []
-recipients = []
-";
-
-impl Group {
-    fn write(&self, out: &mut String) {
-        let mut comments: Vec<&str> = Vec::new();
-        let mut known = HashSet::new();
-        for key in &self.keys {
-            if !key.comment.is_empty() && known.insert(key.comment.as_str()) {
-                comments.push(&key.comment);
-            }
-        }
-        // Writing to a String cannot fail.
-        let _ = writeln!(out, "[[rule]]\nname = {}", quoted(&self.name));
-        if self.name == "handshake" {
-            out.push_str(
-                "comment = \"sendmail refuses a session whose handshake failed, with a rule or without\"\n",
-            );
-        } else if !comments.is_empty() {
-            let _ = writeln!(out, "comment = {}", quoted(&comments.join("\n")));
-        }
-        for side in Side::ALL {
-            let keys: Vec<&Key> = self.keys.iter().filter(|key| key.side == side).collect();
-            match keys.as_slice() {
-                [] => {}
-                [key] if key.line == 0 => {
-                    let _ = writeln!(out, "{side} = [{}]", quoted(&key.text));
-                }
-                [key] if key.notes.is_empty() && comments.len() < 2 => {
-                    let _ = writeln!(out, "{side} = [{}] # line {}", quoted(&key.text), key.line);
-                }
-                keys => {
-                    let _ = writeln!(out, "{side} = [");
-                    let mut comment = "";
-                    for key in keys {
-                        if comments.len() > 1 && key.comment != comment {
-                            comment = &key.comment;
-                            for line in comment.lines() {
-                                let _ = writeln!(out, "    # {line}");
-                            }
-                        }
-                        for note in &key.notes {
-                            let _ = writeln!(out, "    # {}", clean(note));
-                        }
-                        let _ = writeln!(out, "    {}, # line {}", quoted(&key.text), key.line);
-                    }
-                    out.push_str("]\n");
-                }
-            }
-        }
-        out.push_str(&self.body);
-    }
-}
-
-/// A string of TOML.
-fn quoted(text: &str) -> String {
-    use toml_writer::TomlWrite;
-    let mut out = String::new();
-    // Writing to a String cannot fail.
-    let _ = out.value(TomlStringBuilder::new(text).as_basic());
-    out
-}
 
 /// A requirement as an inline table, its names in the order in which they are demanded.
 fn inline(requirement: &Requirement) -> String {

@@ -14,6 +14,7 @@ mod keys;
 mod tags;
 
 use super::access_map::{Content, Line, Matches, Rule, lines, tag_of};
+use super::keys::Keys;
 use super::rhs::{self, Demand, ExtensionDemand, Prefix, Value};
 use super::tokens::{joined, prescan};
 use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
@@ -21,7 +22,6 @@ use crate::policy::network::Network;
 use crate::policy::rule::Side;
 use faults::At;
 pub(in crate::sendmail) use faults::shown;
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// What was found in a file.
@@ -36,7 +36,7 @@ pub struct Findings {
 /// Examines the text of an access map.
 pub fn lint(text: &str, file: FileId) -> Findings {
     let survey = Survey::of(text);
-    let mut pass = Pass { text, file, survey: &survey, firsts: HashMap::new(), told: HashSet::new() };
+    let mut pass = Pass { text, file, survey: &survey, keys: Keys::of(text), told: HashSet::new() };
     let mut findings = Findings { rules: survey.rules, diagnostics: Diagnostics::up_to(super::MAX_SHOWN) };
     for line in lines(text) {
         let mut found = pass.line(&line);
@@ -215,8 +215,8 @@ struct Pass<'t, 's> {
     text: &'t str,
     file: FileId,
     survey: &'s Survey<'t>,
-    /// Where a key stands first, and what it demands there.
-    firsts: HashMap<(Side, Cow<'t, str>), (usize, &'t str)>,
+    /// Where each key stands first.
+    keys: Keys<'t>,
     told: HashSet<Habit>,
 }
 
@@ -249,16 +249,20 @@ impl<'t> Pass<'t, '_> {
         }
     }
 
-    fn duplicate(&mut self, number: usize, rule: &Rule<'t>, value: &Value) -> Option<Diagnostic> {
-        let key = if rule.key.bytes().any(|b| b.is_ascii_uppercase()) {
-            Cow::Owned(rule.key.to_ascii_lowercase())
-        } else {
-            Cow::Borrowed(rule.key)
-        };
-        let (first, other) = *self.firsts.entry((rule.side, key)).or_insert((number, rule.value));
-        if first == number {
-            return None;
+    /// The right-hand side of the rule whose key stands there.
+    fn value_at(&self, start: usize) -> Option<&'t str> {
+        let (before, _) = self.text.split_at_checked(start)?;
+        let line = self.text.get(before.rfind('\n').map_or(0, |end| end + 1)..)?;
+        match lines(line).next()?.content {
+            Content::Rule(rule) => Some(rule.value),
+            _ => None,
         }
+    }
+
+    fn duplicate(&mut self, number: usize, rule: &Rule<'t>, value: &Value) -> Option<Diagnostic> {
+        let first = self.keys.add(rule.side, rule.key_span.clone(), number, None).err()?;
+        let (first, other) =
+            self.keys.get(first).and_then(|first| Some((first.line, self.value_at(first.start)?)))?;
         let at = At { file: self.file, rule };
         let key = format!("`{}:{}`", tag_of(rule.side).unwrap_or_default(), shown(rule.key));
         let same = other.trim_end().eq_ignore_ascii_case(rule.value.trim_end())

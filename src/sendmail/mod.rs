@@ -15,6 +15,7 @@ pub mod block;
 pub mod cf;
 pub mod export;
 pub mod import;
+mod keys;
 pub mod lint;
 pub mod lower;
 pub mod mail_log;

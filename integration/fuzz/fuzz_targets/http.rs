@@ -4,7 +4,7 @@
 //! what is answered is HTTP; the connection ends, and takes no more memory than a head may have.
 #![no_main]
 
-use encr_milter::http::{Answer, Request, Site, StatusCode, serve};
+use encr_milter::http::{Answer, Manner, Request, Site, StatusCode, serve};
 use encr_milter_fuzz::{memory, wire};
 use libfuzzer_sys::fuzz_target;
 use std::sync::{Arc, Mutex};
@@ -54,7 +54,7 @@ fn ask(pieces: Vec<Vec<u8>>) -> (Vec<String>, Vec<u8>) {
             theirs.read_to_end(&mut told).await.expect("memory");
             told
         };
-        let (_, told) = tokio::join!(serve(ours, site, drain), asking);
+        let (_, told) = tokio::join!(serve(ours, site, drain, Manner::default()), asking);
         drop(keep);
         told
     });

@@ -58,20 +58,24 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     let mut diagnostics = Diagnostics::up_to(MAX_SHOWN);
     let name = arguments.file.display().to_string();
     let imported = import(&read.text, read.file, &name, options, &mut diagnostics);
-    let mut out = io::stdout().lock();
+    let mut out = io::BufWriter::new(io::stdout().lock());
     if arguments.json {
+        let mut policy = Vec::new();
+        imported.write(&mut policy)?;
         let report = Report {
             ok: !imported.inexact,
             rules: imported.rules,
             taken: imported.taken,
-            policy: &imported.policy,
+            // What is written of strings is text.
+            policy: &String::from_utf8_lossy(&policy),
             diagnostics: diagnostics.records(&read.sources),
         };
         serde_json::to_writer_pretty(&mut out, &report)?;
         writeln!(out)?;
+        out.flush()?;
     } else {
         write!(io::stderr().lock(), "{}", diagnostics.render(&read.sources, colour()))?;
-        out.write_all(imported.policy.as_bytes())?;
+        imported.write(&mut out)?;
         out.flush()?;
         let left = imported.rules - imported.taken;
         if imported.rules == 0 {

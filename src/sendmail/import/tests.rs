@@ -4,7 +4,15 @@
 use super::*;
 use crate::diagnostics::Sources;
 
-fn imported(text: &str, options: Options) -> (Imported, Vec<String>) {
+/// What came of it, with the policy written out.
+struct Written {
+    policy: String,
+    rules: usize,
+    taken: usize,
+    inexact: bool,
+}
+
+fn imported(text: &str, options: Options) -> (Written, Vec<String>) {
     let mut sources = Sources::default();
     let file = sources.add("access".into(), text.into());
     let mut told = Diagnostics::default();
@@ -13,7 +21,10 @@ fn imported(text: &str, options: Options) -> (Imported, Vec<String>) {
         let record = serde_json::to_value(record).unwrap();
         format!("{} {}:{}", record["code"].as_str().unwrap(), record["line"], record["column"])
     });
-    (imported, records.collect())
+    let mut policy = Vec::new();
+    imported.write(&mut policy).unwrap();
+    let Imported { rules, taken, inexact, .. } = imported;
+    (Written { policy: String::from_utf8(policy).unwrap(), rules, taken, inexact }, records.collect())
 }
 
 /// The rules, each as one line, without the one that is always there.
