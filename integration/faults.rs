@@ -28,8 +28,9 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::load::dialect::OFFER;
+use crate::load::drive;
 use crate::load::script::{End, Host, Message, Recipient, Script, policy, refusal, strict_refusal};
-use crate::load::session::{Fault, OFFER, Session};
 use crate::load::tally::Tally;
 use crate::load::wire::{Frame, Target, Wire, string};
 use crate::rig::daemon::Daemon;
@@ -106,7 +107,8 @@ impl Site {
         for (id, bits) in [("PROBE-WEAK", 0), ("PROBE-STRONG", 256)] {
             let recipients = vec![Recipient::Anyone, Recipient::Postmaster];
             let message = Message { id: id.to_owned(), bits, recipients, end: End::Whole };
-            play(&self.target(), &Script { host: Host::Hard, messages: vec![message] }, &mut tally)?;
+            tally =
+                drive::play(&self.target(), &Script { host: Host::Hard, messages: vec![message] }, tally)?;
         }
         let slowest = tally.latency.slowest();
         Ok((tally, slowest))
@@ -219,15 +221,6 @@ pub(crate) fn mail(wire: &mut Wire, id: &str, name: &str, address: &str) -> std:
 pub(crate) fn negotiate(wire: &mut Wire) -> std::io::Result<Frame> {
     let offer: Vec<u8> = OFFER.iter().flat_map(|word| word.to_be_bytes()).collect();
     wire.ask(b'O', &offer)
-}
-
-/// Plays one session to its end; nothing of it may be wrong.
-fn play(target: &Target, script: &Script, tally: &mut Tally) -> Result<()> {
-    let played = Session::begin(target, tally).and_then(|session| session.play(script));
-    played.map_err(|fault| match fault {
-        Fault::Wrong(words) => words,
-        Fault::Cut(error) => format!("a session was cut: {error}"),
-    })
 }
 
 /// What a file of decisions holds.

@@ -20,6 +20,7 @@ packages=(
     libdb5.3 libldap-2.5-0 liblockfile1 libnsl2 libsasl2-2 libssl3 libwrap0 # what sendmail is linked with
     chromium                   # the report as a page, in a real browser; headless
     fonts-dejavu-core          # letters for it: without any, all text has no width
+    libmilter-dev              # the same decision in C, for the benchmark of sessions
     libfaketime                # clocks that are set while the daemon runs
     valgrind                   # callgrind counts instructions (bench/counts.rs)
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::{Site, play};
+use super::Site;
 use crate::load::Random;
-use crate::load::drive::{Plan, drive};
+use crate::load::drive::{Plan, drive, play};
 use crate::load::script::{Script, policy};
 use crate::load::tally::Tally;
 use crate::rig::daemon::Daemon;
@@ -129,8 +129,7 @@ pub(super) fn many_daemons(rig: &Rig) -> Result<()> {
             return Err(format!("round {round}: one ended with {other}"));
         }
         for number in 0..20 {
-            let mut tally = Tally::default();
-            play(&site.target(), &Script::of(7, number), &mut tally)
+            play(&site.target(), &Script::of(7, number), Tally::default())
                 .map_err(|e| format!("round {round}: {e}"))?;
         }
         if ended.len() != DAEMONS - 1 {

@@ -1,11 +1,9 @@
-//! Many sessions over many connections at once.
+//! Sessions of a seed, one after the other over many connections.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
-use std::time::Duration;
 
+use super::engine::{Engine, Manner};
 use super::script::Script;
-use super::session::{Fault, Session};
 use super::tally::Tally;
 use super::wire::Target;
 
@@ -30,49 +28,36 @@ pub(crate) struct Plan<'a> {
 
 /// Plays it to its end; the first wrong answer ends it.
 pub(crate) fn drive(plan: &Plan<'_>) -> Result<Tally, String> {
-    let failed = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let (plan, failed) = (plan, &failed);
-        let threads: Vec<_> = (0..plan.connections)
-            .map(|at| scope.spawn(move || one_after_the_other(plan, at, failed)))
-            .collect();
-        let mut all = if plan.keeps { Tally::keeping() } else { Tally::default() };
-        let mut fault = Ok(());
-        for thread in threads {
-            match thread.join().map_err(|_| "a session panicked".to_owned()).flatten() {
-                Ok(tally) => all.add(tally),
-                Err(words) => fault = fault.and(Err(words)),
-            }
-        }
-        fault.map(|()| all)
-    })
+    let manner = Manner {
+        targets: plan.targets,
+        connections: plan.connections,
+        pace: None,
+        frame_by_frame: true,
+        may_cut: plan.may_cut,
+    };
+    let tally = if plan.keeps { Tally::keeping() } else { Tally::default() };
+    let sessions = || {
+        let is_more = !plan.over.load(Ordering::Relaxed);
+        let number = is_more.then(|| plan.next.fetch_add(1, Ordering::Relaxed))?;
+        (number < plan.until).then(|| (number, Script::of(plan.seed, number).client()))
+    };
+    play_all(manner, sessions, tally)
 }
 
-fn one_after_the_other(plan: &Plan<'_>, at: usize, failed: &AtomicBool) -> Result<Tally, String> {
-    let mut tally = if plan.keeps { Tally::keeping() } else { Tally::default() };
-    let target = plan.targets.get(at % plan.targets.len().max(1)).ok_or("nowhere to connect to")?;
-    while !plan.over.load(Ordering::Relaxed) && !failed.load(Ordering::Relaxed) {
-        let number = plan.next.fetch_add(1, Ordering::Relaxed);
-        if number >= plan.until {
-            break;
-        }
-        let script = Script::of(plan.seed, number);
-        let played = Session::begin(target, &mut tally).and_then(|session| session.play(&script));
-        match played {
-            Ok(()) => tally.sessions += 1,
-            Err(Fault::Cut(_)) if plan.may_cut => {
-                tally.cut += 1;
-                // Nobody may be there for a while; it is asked again, not hoped for.
-                thread::sleep(Duration::from_millis(2));
-            }
-            Err(fault) => {
-                failed.store(true, Ordering::Relaxed);
-                return Err(match fault {
-                    Fault::Wrong(words) => format!("session {number}: {words}"),
-                    Fault::Cut(error) => format!("session {number} was cut: {error}"),
-                });
-            }
-        }
-    }
-    Ok(tally)
+/// Plays one session to its end; nothing of it may be wrong.
+pub(crate) fn play(target: &Target, script: &Script, tally: Tally) -> Result<Tally, String> {
+    let targets = std::slice::from_ref(target);
+    let manner = Manner { targets, connections: 1, pace: None, frame_by_frame: true, may_cut: false };
+    let mut one = Some((0, script.client()));
+    play_all(manner, || one.take(), tally)
+}
+
+fn play_all(
+    manner: Manner<'_>,
+    sessions: impl FnMut() -> Option<(u64, super::session::Client)>,
+    tally: Tally,
+) -> Result<Tally, String> {
+    let mut engine = Engine::new(manner, sessions, tally).map_err(|e| format!("an event queue: {e}"))?;
+    engine.run(|| false)?;
+    Ok(engine.tally)
 }

@@ -10,7 +10,9 @@
 // Each of its users takes what it needs.
 #![allow(dead_code)]
 
+pub(crate) mod dialect;
 pub(crate) mod drive;
+pub(crate) mod engine;
 pub(crate) mod script;
 pub(crate) mod session;
 pub(crate) mod tally;

@@ -4,6 +4,7 @@
 //! forms, which may be swapped at any time: one judges recipients too.
 
 use super::Random;
+use super::session::{self, Client, Mail};
 
 /// Who connects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,6 +122,41 @@ impl Script {
     }
 }
 
+impl Script {
+    /// As it is spoken, with what must be answered.
+    pub(crate) fn client(&self) -> Client {
+        let host = self.host;
+        Client {
+            name: host.name().to_owned(),
+            address: host.address().to_owned(),
+            mails: self.messages.iter().map(|message| message.mail(host)).collect(),
+        }
+    }
+}
+
+impl Message {
+    fn mail(&self, host: Host) -> Mail {
+        let refusal = refusal(host, self.bits);
+        let recipient = |(number, kind): (usize, &Recipient)| session::Recipient {
+            address: kind.address(number),
+            refusal: match kind {
+                Recipient::Postmaster => None,
+                Recipient::Anyone => refusal.clone(),
+                // Asked about, though nothing is against the message as a whole: recipients are judged.
+                Recipient::Strict => strict_refusal(self.bits),
+            },
+        };
+        Mail {
+            id: self.id.clone(),
+            sender: format!("a@{}", host.name()),
+            bits: self.bits,
+            recipients: self.recipients.iter().enumerate().map(recipient).collect(),
+            refusal,
+            end: self.end,
+        }
+    }
+}
+
 fn recipient(random: &mut Random, host: Host) -> Recipient {
     match random.below(20) {
         0 => Recipient::Postmaster,
@@ -174,7 +210,8 @@ pub(crate) fn strict_refusal(bits: u32) -> Option<String> {
     (bits < 256).then(|| words(true, bits, 256, "strict"))
 }
 
-fn words(enforced: bool, bits: u32, need: u32, rule: &str) -> String {
+/// The words of a refusal.
+pub(crate) fn words(enforced: bool, bits: u32, need: u32, rule: &str) -> String {
     let code = match (enforced, bits) {
         (false, _) => "454 4.7.0",
         (true, 0) => "550 5.7.10",

@@ -1,55 +1,46 @@
-//! One SMTP session, as sendmail 8.17 tells of it.
+//! One SMTP session, as sendmail 8.17 tells of it: what is said, and what must be answered. Without a socket.
 //!
 //! Seen of sendmail: it offers version 6 and everything; a list of macros that the milter negotiates takes the place
 //! of that stage's own, and an empty one silences the stage; in the clear there is no TLS macro at all; after `accept`
-//! to MAIL nothing more is told of that message; one whose recipients were all refused ends with an abort.
+//! to MAIL nothing more is told of that message, its end neither; one whose recipients were all refused ends with an
+//! abort. Each frame is a write of its own. QUIT is the last word, and is not waited for; QUIT_NC it never says.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::time::Instant;
-
-use super::script::{End, Message, Recipient, Script, refusal, strict_refusal};
+use super::dialect::{
+    AT_CONNECT, AT_END_OF_MESSAGE, AT_HELO, AT_MAIL, AT_RCPT, Dialect, Dialects, OFFER, Stage, step,
+};
+use super::script::End;
 use super::tally::Tally;
-use super::wire::{Frame, Target, Wire, is_cut, string};
+use super::wire::frame_of;
+use std::rc::Rc;
 
-/// What sendmail 8.17 offers: its version, all actions, all steps that can be left out.
-pub(crate) const OFFER: [u32; 3] = [6, 0x1ff, 0x1f_ffff];
-/// The stages that can be left out, by their bits in the negotiation's answer.
-pub(crate) const NO_CONNECT: u32 = 0x1;
-pub(crate) const NO_HELO: u32 = 0x2;
-const NO_MAIL: u32 = 0x4;
-const NO_RCPT: u32 = 0x8;
-const NO_BODY: u32 = 0x10;
-const NO_HEADERS: u32 = 0x20;
-const NO_END_OF_HEADERS: u32 = 0x40;
-const NO_DATA: u32 = 0x200;
-
-/// The stages of macros, by their numbers in the negotiation.
-const AT_CONNECT: u32 = 0;
-const AT_HELO: u32 = 1;
-const AT_MAIL: u32 = 2;
-const AT_RCPT: u32 = 3;
-
-/// sendmail's own lists, for stages of which nothing was negotiated.
-const DEFAULTS: [(u32, &str); 3] = [
-    (AT_CONNECT, "j _ {daemon_name} {if_name}"),
-    (AT_HELO, "{tls_version} {cipher} {cipher_bits} {cert_subject} {cert_issuer}"),
-    (AT_MAIL, "i {auth_type} {auth_authen} {auth_ssf} {auth_author} {mail_mailer} {mail_host} {mail_addr}"),
-];
-
-/// Why a session did not get to its end.
-#[derive(Debug)]
-pub(crate) enum Fault {
-    /// The milter was gone.
-    Cut(io::Error),
-    /// It answered, and not what it should.
-    Wrong(String),
+/// Who connects, and the messages that it brings.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) name: String,
+    pub(crate) address: String,
+    pub(crate) mails: Vec<Mail>,
 }
 
-impl From<io::Error> for Fault {
-    fn from(error: io::Error) -> Self {
-        if is_cut(&error) { Self::Cut(error) } else { Self::Wrong(error.to_string()) }
-    }
+/// A message, and what becomes of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Mail {
+    pub(crate) id: String,
+    /// Without angle brackets.
+    pub(crate) sender: String,
+    /// Bits of its TLS session; 0 in the clear.
+    pub(crate) bits: u32,
+    /// The refusal that is due, at RCPT; nothing where the message itself may pass.
+    pub(crate) refusal: Option<String>,
+    pub(crate) recipients: Vec<Recipient>,
+    pub(crate) end: End,
+}
+
+/// A recipient, and what must be said to it if it is asked about.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipient {
+    /// Without angle brackets.
+    pub(crate) address: String,
+    pub(crate) refusal: Option<String>,
 }
 
 /// What was said to a message or a recipient, in the words of the decision's record.
@@ -62,214 +53,271 @@ pub(crate) struct Told {
     pub(crate) reply: Option<String>,
 }
 
+/// Frames to be sent, and where each of them ends.
+#[derive(Debug, Default)]
+pub(crate) struct Out {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ends: Vec<usize>,
+}
+
+impl Out {
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
+    pub(crate) fn put(&mut self, kind: u8, pieces: &[&[u8]]) {
+        frame_of(&mut self.bytes, kind, pieces);
+        self.ends.push(self.bytes.len());
+    }
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// The frames are to be sent, and an answer comes to the last of them.
+    Ask,
+    /// The frames are to be sent, and the connection closed.
+    Over,
+}
+
+/// What an answer is due to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Negotiation,
+    Connect,
+    Helo,
+    Mail,
+    Rcpt,
+    Data,
+    Header,
+    EndOfHeaders,
+    Body,
+    EndOfMessage,
+}
+
 /// A session under way.
-pub(crate) struct Session<'a> {
-    wire: Wire,
-    steps: u32,
-    macros: BTreeMap<u32, Vec<String>>,
-    tally: &'a mut Tally,
+#[derive(Debug)]
+pub(crate) struct Session {
+    client: Client,
+    dialect: Rc<Dialect>,
+    asked: Asked,
+    mail: usize,
+    recipient: usize,
+    /// Whether a recipient of this message was taken.
+    taken: bool,
 }
 
-impl<'a> Session<'a> {
-    /// Connects and negotiates.
-    pub(crate) fn begin(target: &Target, tally: &'a mut Tally) -> Result<Self, Fault> {
-        let wire = Wire::connect(target)?;
-        let macros = DEFAULTS.iter().map(|(stage, list)| (*stage, names(list))).collect();
-        let mut session = Self { wire, steps: 0, macros, tally };
-        let offer: Vec<u8> = OFFER.iter().flat_map(|word| word.to_be_bytes()).collect();
-        let reply = session.ask(b'O', &offer)?;
-        session.negotiated(&reply).ok_or_else(|| Fault::Wrong(format!("to the negotiation: {reply:?}")))?;
-        Ok(session)
+impl Session {
+    /// Begins to negotiate.
+    pub(crate) fn begin(client: Client, dialects: &Dialects, out: &mut Out) -> Self {
+        let [version, actions, steps] = OFFER.map(u32::to_be_bytes);
+        out.put(b'O', &[&version, &actions, &steps]);
+        let dialect = dialects.last();
+        Self { client, dialect, asked: Asked::Negotiation, mail: 0, recipient: 0, taken: false }
     }
 
-    fn negotiated(&mut self, reply: &Frame) -> Option<()> {
-        let word = |at: usize| reply.payload.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
-        if reply.kind != b'O' || word(0)? > 6 {
-            return None;
-        }
-        self.steps = word(8)?;
-        let mut at = 12;
-        while let Some(stage) = word(at) {
-            let list = reply.payload.get(at + 4..)?;
-            let end = list.iter().position(|byte| *byte == 0)?;
-            let list = std::str::from_utf8(list.get(..end)?).ok()?;
-            self.macros.insert(stage, names(list));
-            at += 4 + end + 1;
-        }
-        // What a milter asks for beyond that would change what sendmail does, and so what is done here.
-        (self.steps & (NO_MAIL | NO_RCPT) == 0).then_some(())
+    pub(crate) fn asked(&self) -> Asked {
+        self.asked
     }
 
-    /// Plays all of it, but for the negotiation.
-    pub(crate) fn play(mut self, script: &Script) -> Result<(), Fault> {
-        let host = script.host;
-        if self.steps & NO_CONNECT == 0 {
-            self.tell(b'C', AT_CONNECT, script, None);
-            let name = [string(host.name()), vec![b'4', 0x80, 0], string(host.address())].concat();
-            self.go_on(b'C', &name)?;
-        }
-        if self.steps & NO_HELO == 0 {
-            self.tell(b'H', AT_HELO, script, None);
-            self.go_on(b'H', &string(host.name()))?;
-        }
-        for message in &script.messages {
-            if !self.message(script, message)? {
-                return Ok(());
+    /// Takes an answer, and puts what comes next.
+    pub(crate) fn answered(
+        &mut self,
+        (kind, payload): (u8, &[u8]),
+        dialects: &mut Dialects,
+        out: &mut Out,
+        tally: &mut Tally,
+    ) -> Result<Step, String> {
+        match (self.asked, kind) {
+            (Asked::Negotiation, b'O') => {
+                self.dialect = dialects.of(payload).ok_or_else(|| self.wrong(kind, payload))?;
+                self.go_on(Asked::Connect, out, tally)
             }
-        }
-        self.wire.put(b'Q', b"");
-        Ok(self.wire.flush()?)
-    }
-
-    /// One message. False where the session ended with it.
-    fn message(&mut self, script: &Script, message: &Message) -> Result<bool, Fault> {
-        let refused = refusal(script.host, message.bits);
-        self.tell(b'M', AT_MAIL, script, Some(message));
-        let sender = format!("<a@{}>", script.host.name());
-        let mail = self.ask(b'M', &string(&sender))?;
-        self.tally.messages += 1;
-        match (mail.kind, &refused) {
-            // Nothing more is told of it.
-            (b'a', None) => {
-                self.tally.told(Told { id: message.id.clone(), recipient: None, reply: None });
-                return self.end(message.end);
-            }
-            (b'c', _) => {}
-            _ => return Err(wrong(script, message, "MAIL", &mail)),
-        }
-        if message.recipients.is_empty() && refused.is_some() {
-            self.tally.unnamed(&message.id, refused.as_deref());
-        }
-        let mut taken = false;
-        for (number, recipient) in message.recipients.iter().enumerate() {
-            let address = recipient.address(number);
-            self.tell(b'R', AT_RCPT, script, Some(message));
-            let reply = self.ask(b'R', &string(&format!("<{address}>")))?;
-            let right = match recipient {
-                Recipient::Postmaster => None,
-                Recipient::Anyone => refused.clone(),
-                // Asked about, though nothing is against the message as a whole: recipients are judged.
-                Recipient::Strict => strict_refusal(message.bits),
-            };
-            let said = match reply.kind {
-                b'c' => None,
-                b'y' => Some(
-                    String::from_utf8_lossy(reply.payload.strip_suffix(&[0]).unwrap_or_default())
-                        .into_owned(),
-                ),
-                _ => return Err(wrong(script, message, &address, &reply)),
-            };
-            if said != right {
-                return Err(wrong(script, message, &address, &reply));
-            }
-            taken |= said.is_none();
-            self.tally.told(Told { id: message.id.clone(), recipient: Some(address), reply: said });
-        }
-        match message.end {
-            End::Whole if taken => {
-                self.content()?;
-                let reply = self.ask(b'E', b"")?;
-                // Either lets the message through.
-                if !matches!(reply.kind, b'a' | b'c') {
-                    return Err(wrong(script, message, "end of message", &reply));
+            (Asked::Mail, b'a') if self.mail().is_some_and(|mail| mail.refusal.is_none()) => {
+                if let Some(mail) = self.mail() {
+                    tally.told(&mail.id, None, None);
                 }
-                Ok(true)
+                // Nothing more is told of it.
+                self.ended(false, out, tally)
             }
-            End::Whole => self.end(End::Reset),
-            end => self.end(end),
+            (Asked::Rcpt, b'c' | b'y') => self.recipient_answered(kind, payload, out, tally),
+            // Either lets the message through.
+            (Asked::EndOfMessage, b'a' | b'c') => self.ended(false, out, tally),
+            (Asked::Body, b's') if self.dialect.has(step::SKIP) => {
+                self.go_on(Asked::EndOfMessage, out, tally)
+            }
+            (
+                Asked::Connect
+                | Asked::Helo
+                | Asked::Mail
+                | Asked::Data
+                | Asked::Header
+                | Asked::EndOfHeaders
+                | Asked::Body,
+                b'c',
+            ) => self.continued(out, tally),
+            _ => Err(self.wrong(kind, payload)),
         }
     }
 
-    /// Header and body, as far as the milter wants them.
-    fn content(&mut self) -> Result<(), Fault> {
-        if self.steps & NO_DATA == 0 {
-            self.go_on(b'T', b"")?;
-        }
-        if self.steps & NO_HEADERS == 0 {
-            self.go_on(b'L', b"Subject\0load\0")?;
-        }
-        if self.steps & NO_END_OF_HEADERS == 0 {
-            self.go_on(b'N', b"")?;
-        }
-        if self.steps & NO_BODY == 0 {
-            self.go_on(b'B', b"load\r\n")?;
-        }
-        Ok(())
+    fn mail(&self) -> Option<&Mail> {
+        self.client.mails.get(self.mail)
     }
 
-    /// The end of a message that is not sent. False where the session ends with it.
-    fn end(&mut self, end: End) -> Result<bool, Fault> {
+    /// After `continue`, or where none is sent.
+    fn continued(&mut self, out: &mut Out, tally: &mut Tally) -> Result<Step, String> {
+        let next = match self.asked {
+            Asked::Negotiation => Asked::Connect,
+            Asked::Connect => Asked::Helo,
+            Asked::Helo => Asked::Mail,
+            Asked::Mail => return self.recipients(out, tally),
+            Asked::Rcpt => return self.recipient_answered(b'c', b"", out, tally),
+            Asked::Data => Asked::Header,
+            Asked::Header => Asked::EndOfHeaders,
+            Asked::EndOfHeaders => Asked::Body,
+            Asked::Body => Asked::EndOfMessage,
+            Asked::EndOfMessage => return self.ended(false, out, tally),
+        };
+        self.go_on(next, out, tally)
+    }
+
+    /// Puts the stage, if the milter wants it; if it wants it and answers nothing, or does not want it, the next.
+    fn go_on(&mut self, stage: Asked, out: &mut Out, tally: &mut Tally) -> Result<Step, String> {
+        self.asked = stage;
+        let dialect = Rc::clone(&self.dialect);
+        let (left_out, unanswered) = match stage {
+            Asked::Negotiation | Asked::EndOfMessage => (0, 0),
+            Asked::Connect => (step::NO_CONNECT, step::NO_REPLY_CONNECT),
+            Asked::Helo => (step::NO_HELO, step::NO_REPLY_HELO),
+            Asked::Mail => (step::NO_MAIL, step::NO_REPLY_MAIL),
+            Asked::Rcpt => (step::NO_RCPT, step::NO_REPLY_RCPT),
+            Asked::Data => (step::NO_DATA, step::NO_REPLY_DATA),
+            Asked::Header => (step::NO_HEADERS, step::NO_REPLY_HEADER),
+            Asked::EndOfHeaders => (step::NO_END_OF_HEADERS, step::NO_REPLY_END_OF_HEADERS),
+            Asked::Body => (step::NO_BODY, step::NO_REPLY_BODY),
+        };
+        if stage == Asked::Mail && self.mail().is_none() {
+            out.put(b'Q', &[]);
+            return Ok(Step::Over);
+        }
+        if dialect.has(left_out) && left_out != 0 {
+            return self.continued(out, tally);
+        }
+        self.put(stage, &dialect, out);
+        if stage == Asked::Mail {
+            tally.messages += 1;
+        }
+        if dialect.has(unanswered) && unanswered != 0 { self.continued(out, tally) } else { Ok(Step::Ask) }
+    }
+
+    /// A stage's macros, as sendmail none where there is nothing to tell, and its command.
+    fn put(&self, stage: Asked, dialect: &Dialect, out: &mut Out) {
+        let client = &self.client;
+        let mail = self.mail();
+        let recipient = mail.and_then(|mail| mail.recipients.get(self.recipient));
+        let tell = |command: u8, at: Stage, out: &mut Out| {
+            dialect.tell(command, at, (client, mail, recipient), out);
+        };
+        match stage {
+            Asked::Negotiation => {}
+            Asked::Connect => {
+                tell(b'C', AT_CONNECT, out);
+                // A family, a port of which nothing is told, an address.
+                out.put(b'C', &[client.name.as_bytes(), b"\x004\x80\x00", client.address.as_bytes(), b"\0"]);
+            }
+            Asked::Helo => {
+                tell(b'H', AT_HELO, out);
+                out.put(b'H', &[client.name.as_bytes(), b"\0"]);
+            }
+            Asked::Mail => {
+                tell(b'M', AT_MAIL, out);
+                let sender = mail.map_or("", |mail| mail.sender.as_str());
+                out.put(b'M', &[b"<", sender.as_bytes(), b">\0"]);
+            }
+            Asked::Rcpt => {
+                tell(b'R', AT_RCPT, out);
+                let address = recipient.map_or("", |recipient| recipient.address.as_str());
+                out.put(b'R', &[b"<", address.as_bytes(), b">\0"]);
+            }
+            Asked::Data => out.put(b'T', &[]),
+            Asked::Header => out.put(b'L', &[b"Subject\0load\0"]),
+            Asked::EndOfHeaders => out.put(b'N', &[]),
+            Asked::Body => out.put(b'B', &[b"load\r\n"]),
+            Asked::EndOfMessage => {
+                tell(b'E', AT_END_OF_MESSAGE, out);
+                out.put(b'E', &[]);
+            }
+        }
+    }
+
+    /// The first recipient, after MAIL.
+    fn recipients(&mut self, out: &mut Out, tally: &mut Tally) -> Result<Step, String> {
+        (self.recipient, self.taken) = (0, false);
+        if let Some(mail) = self.mail()
+            && mail.recipients.is_empty()
+        {
+            if mail.refusal.is_some() {
+                // It has its record at its end.
+                tally.told(&mail.id, None, mail.refusal.as_deref());
+            }
+            return self.all_named(out, tally);
+        }
+        self.go_on(Asked::Rcpt, out, tally)
+    }
+
+    fn recipient_answered(
+        &mut self,
+        kind: u8,
+        payload: &[u8],
+        out: &mut Out,
+        tally: &mut Tally,
+    ) -> Result<Step, String> {
+        let named = self.mail().and_then(|mail| Some((mail, mail.recipients.get(self.recipient)?)));
+        let (mail, recipient) = named.ok_or_else(|| self.wrong(kind, payload))?;
+        let said = (kind == b'y').then(|| payload.strip_suffix(&[0]).unwrap_or_default());
+        if said != recipient.refusal.as_deref().map(str::as_bytes) {
+            return Err(self.wrong(kind, payload));
+        }
+        tally.told(&mail.id, Some(&recipient.address), recipient.refusal.as_deref());
+        let is_last = self.recipient + 1 == mail.recipients.len();
+        self.taken |= said.is_none();
+        if is_last {
+            return self.all_named(out, tally);
+        }
+        self.recipient += 1;
+        self.go_on(Asked::Rcpt, out, tally)
+    }
+
+    /// All recipients were named.
+    fn all_named(&mut self, out: &mut Out, tally: &mut Tally) -> Result<Step, String> {
+        let whole = self.mail().is_some_and(|mail| mail.end == End::Whole);
+        if whole && self.taken { self.go_on(Asked::Data, out, tally) } else { self.ended(true, out, tally) }
+    }
+
+    /// The end of a message; `open` is one in the midst of which the milter is.
+    fn ended(&mut self, open: bool, out: &mut Out, tally: &mut Tally) -> Result<Step, String> {
+        let end = self.mail().map_or(End::Quit, |mail| mail.end);
+        self.mail += 1;
         match end {
-            End::Whole | End::Reset => self.wire.put(b'A', b""),
-            End::Quit => self.wire.put(b'Q', b""),
-            End::Cut => return Ok(false),
+            End::Cut => return Ok(Step::Over),
+            End::Quit => self.mail = self.client.mails.len(),
+            End::Whole | End::Reset if open => out.put(b'A', &[]),
+            End::Whole | End::Reset => {}
         }
-        self.wire.flush()?;
-        Ok(end != End::Quit)
+        self.go_on(Asked::Mail, out, tally)
     }
 
-    /// Puts a stage's macros before the command that comes; as sendmail, none where there is nothing to tell.
-    fn tell(&mut self, command: u8, stage: u32, script: &Script, message: Option<&Message>) {
-        let Some(names) = self.macros.get(&stage) else { return };
-        let mut payload = vec![command];
-        for name in names {
-            if let Some(value) = value(name, script, message) {
-                payload.extend([string(name), string(&value)].concat());
-            }
-        }
-        if payload.len() > 1 {
-            self.wire.put(b'D', &payload);
-        }
+    fn wrong(&self, kind: u8, payload: &[u8]) -> String {
+        let said = String::from_utf8_lossy(payload);
+        format!(
+            "to {:?}: {} {said:?} was answered to {} [{}], {:?}, recipient {}",
+            self.asked,
+            char::from(kind),
+            self.client.name,
+            self.client.address,
+            self.mail(),
+            self.recipient
+        )
     }
-
-    fn ask(&mut self, command: u8, payload: &[u8]) -> Result<Frame, Fault> {
-        let asked = Instant::now();
-        let reply = self.wire.ask(command, payload)?;
-        self.tally.latency.note(asked.elapsed());
-        Ok(reply)
-    }
-
-    fn go_on(&mut self, command: u8, payload: &[u8]) -> Result<(), Fault> {
-        let reply = self.ask(command, payload)?;
-        let fault = || Fault::Wrong(format!("to {}: {reply:?}", char::from(command)));
-        (reply.kind == b'c').then_some(()).ok_or_else(fault)
-    }
-}
-
-fn names(list: &str) -> Vec<String> {
-    list.split_ascii_whitespace().map(str::to_owned).collect()
-}
-
-/// What sendmail has for a macro; nothing where it has none.
-fn value(name: &str, script: &Script, message: Option<&Message>) -> Option<String> {
-    let host = script.host;
-    let bits = message.map_or(0, |message| message.bits);
-    let tls = |value: &str| (bits > 0).then(|| value.to_owned());
-    match name {
-        "i" => message.map(|message| message.id.clone()),
-        "j" | "{if_name}" => Some("mail.rig.example".to_owned()),
-        "_" => Some(format!("{} [{}]", host.name(), host.address())),
-        "{client_name}" => Some(host.name().to_owned()),
-        "{client_addr}" => Some(host.address().to_owned()),
-        "{client_resolve}" => Some("OK".to_owned()),
-        "{daemon_name}" => Some("MTA".to_owned()),
-        "{mail_mailer}" => Some("esmtp".to_owned()),
-        "{mail_host}" => Some(format!("{}.", host.name())),
-        "{mail_addr}" => Some(format!("a@{}", host.name())),
-        "{tls_version}" => tls("TLSv1.3"),
-        "{cipher}" => tls(if bits == 112 { "DES-CBC3-SHA" } else { "TLS_AES_GCM" }),
-        "{cipher_bits}" => tls(&bits.to_string()),
-        "{verify}" => tls("NOT"),
-        "{cn_subject}" | "{cert_subject}" | "{cert_issuer}" => tls(""),
-        _ => None,
-    }
-}
-
-fn wrong(script: &Script, message: &Message, at: &str, reply: &Frame) -> Fault {
-    let said = String::from_utf8_lossy(&reply.payload);
-    Fault::Wrong(format!(
-        "{at}: {} {said:?} was answered in {:?}, {message:?}",
-        char::from(reply.kind),
-        script.host
-    ))
 }

@@ -1,5 +1,6 @@
 //! What came of sessions: how many, what was said, how long it took.
 
+use hdrhistogram::Histogram;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,8 @@ pub(crate) struct Tally {
     pub(crate) decisions: BTreeMap<String, u64>,
     /// How long each answer took.
     pub(crate) latency: Latency,
+    /// How long those to MAIL took.
+    pub(crate) mail: Latency,
     /// Everything that was said, and when, where it is kept.
     pub(crate) kept: Option<Vec<(Instant, Told)>>,
 }
@@ -27,17 +30,19 @@ impl Tally {
         Self { kept: Some(Vec::new()), ..Self::default() }
     }
 
-    pub(super) fn told(&mut self, told: Told) {
-        let word = told.reply.as_deref().and_then(|reply| reply.split(' ').next()).unwrap_or("accept");
-        *self.decisions.entry(word.to_owned()).or_default() += 1;
+    /// What was said of a message, or of a recipient. A message that would be refused and names no recipient has it at its
+    /// end.
+    pub(super) fn told(&mut self, id: &str, recipient: Option<&str>, reply: Option<&str>) {
+        let word = reply.and_then(|reply| reply.split(' ').next()).unwrap_or("accept");
+        match self.decisions.get_mut(word) {
+            Some(count) => *count += 1,
+            None => drop(self.decisions.insert(word.to_owned(), 1)),
+        }
         if let Some(kept) = &mut self.kept {
+            let owned = |text: &str| text.to_owned();
+            let told = Told { id: id.to_owned(), recipient: recipient.map(owned), reply: reply.map(owned) };
             kept.push((Instant::now(), told));
         }
-    }
-
-    /// A message that would be refused and names no recipient has its record at its end.
-    pub(super) fn unnamed(&mut self, id: &str, reply: Option<&str>) {
-        self.told(Told { id: id.to_owned(), recipient: None, reply: reply.map(str::to_owned) });
     }
 
     pub(crate) fn decided(&self) -> u64 {
@@ -52,64 +57,42 @@ impl Tally {
             *self.decisions.entry(word).or_default() += count;
         }
         self.latency.add(&other.latency);
+        self.mail.add(&other.mail);
         if let (Some(kept), Some(others)) = (&mut self.kept, other.kept) {
             kept.extend(others);
         }
     }
 }
 
-/// Four steps for each doubling of time.
-const STEPS: u32 = 4;
-const BUCKETS: usize = 160;
-
-/// How long answers took, to within a fifth.
+/// How long answers took, to three digits.
 #[derive(Debug)]
-pub(crate) struct Latency {
-    buckets: [u64; BUCKETS],
-    slowest: Duration,
-}
+pub(crate) struct Latency(Histogram<u64>);
 
 impl Default for Latency {
     fn default() -> Self {
-        Self { buckets: [0; BUCKETS], slowest: Duration::ZERO }
+        // Any time at all, and three digits: that cannot be refused.
+        #[allow(clippy::expect_used)]
+        Self(Histogram::new(3).expect("three digits"))
     }
 }
 
 impl Latency {
     pub(crate) fn note(&mut self, took: Duration) {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX).max(STEPS.into());
-        let doubling = nanos.ilog2();
-        let step = (nanos >> (doubling - 2)) & 3;
-        let bucket = usize::try_from(u64::from(doubling * STEPS) + step).unwrap_or(BUCKETS);
-        if let Some(count) = self.buckets.get_mut(bucket.min(BUCKETS - 1)) {
-            *count += 1;
-        }
-        self.slowest = self.slowest.max(took);
+        // It grows to what is needed, and cannot fail but for memory.
+        let _ = self.0.record(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
 
     fn add(&mut self, other: &Self) {
-        for (ours, theirs) in self.buckets.iter_mut().zip(other.buckets) {
-            *ours += theirs;
-        }
-        self.slowest = self.slowest.max(other.slowest);
+        // It grows by itself.
+        let _ = self.0.add(&other.0);
     }
 
     pub(crate) fn slowest(&self) -> Duration {
-        self.slowest
+        Duration::from_nanos(self.0.max())
     }
 
     /// So many of a thousand answers took no longer.
-    pub(crate) fn within(&self, per_mille: u64) -> Duration {
-        let wanted = (self.buckets.iter().sum::<u64>() * per_mille).div_ceil(1000);
-        let mut seen = 0;
-        for (bucket, count) in (0u32..).zip(self.buckets) {
-            seen += count;
-            if seen >= wanted.max(1) {
-                let (doubling, step) = (bucket / STEPS, u64::from(bucket % STEPS));
-                let end = (u64::from(STEPS) + step + 1) << doubling.saturating_sub(2);
-                return Duration::from_nanos(end).min(self.slowest);
-            }
-        }
-        self.slowest
+    pub(crate) fn within(&self, per_mille: u16) -> Duration {
+        Duration::from_nanos(self.0.value_at_quantile(f64::from(per_mille) / 1000.0))
     }
 }

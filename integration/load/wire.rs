@@ -130,11 +130,30 @@ pub(crate) fn is_cut(error: &io::Error) -> bool {
 
 /// Puts a frame's bytes behind others.
 pub(crate) fn frame(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
+    frame_of(out, kind, &[payload]);
+}
+
+/// The same, with a payload in pieces.
+pub(crate) fn frame_of(out: &mut Vec<u8>, kind: u8, pieces: &[&[u8]]) {
+    let payload: usize = pieces.iter().map(|piece| piece.len()).sum();
     // No test sends a frame of 4 GiB.
-    let length = u32::try_from(payload.len() + 1).unwrap_or(u32::MAX);
+    let length = u32::try_from(payload + 1).unwrap_or(u32::MAX);
     out.extend_from_slice(&length.to_be_bytes());
     out.push(kind);
-    out.extend_from_slice(payload);
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+}
+
+/// The first frame of what has come, its kind and payload, and its length; nothing while it is not whole.
+pub(crate) fn first_frame(bytes: &[u8]) -> io::Result<Option<(u8, &[u8], usize)>> {
+    let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+    let length = u32::from_be_bytes(*head) as usize;
+    if length == 0 || length > LONGEST {
+        return Err(io::Error::other(format!("a reply of {length} bytes")));
+    }
+    let Some((kind, payload)) = rest.get(..length).and_then(<[u8]>::split_first) else { return Ok(None) };
+    Ok(Some((*kind, payload, head.len() + length)))
 }
 
 /// A string of the protocol.
