@@ -31,10 +31,14 @@ pub(crate) fn every_answer(rig: &Rig) -> Result<()> {
         }
     }
     // What cannot be told as a number is null.
-    let figures = ["sessions", "mail", "targets"].map(|part| json.get(part).and_then(Value::as_array));
-    let is_told = |figures: &Option<&Vec<Value>>| {
-        let mut rows = figures.iter().flat_map(|rows| rows.iter()).filter_map(Value::as_object).flatten();
-        figures.is_some_and(|rows| !rows.is_empty()) && rows.all(|(_, value)| !value.is_null())
+    let is_told = |part: &str| {
+        let rows = json.get(part).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let mut values = rows.iter().filter_map(Value::as_object).flat_map(serde_json::Map::values);
+        !rows.is_empty() && values.all(|value| !value.is_null())
     };
-    if figures.iter().all(is_told) { Ok(()) } else { Err(format!("not all was measured: {json:#}")) }
+    if ["sessions", "mail", "targets"].into_iter().all(is_told) {
+        Ok(())
+    } else {
+        Err(format!("not all was measured: {json:#}"))
+    }
 }

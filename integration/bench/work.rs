@@ -178,7 +178,7 @@ fn deciding(site: &Site) -> Vec<Work> {
         of("pass", Verdict::Pass, pass).without_allocation(),
         of("fail", Verdict::Fail, fail),
         of("exempt", Verdict::Exempt, exempt),
-        of("no rule", Verdict::NoRule, no_rule),
+        of("no rule", Verdict::NoRule, no_rule).without_allocation(),
     ]
 }
 
