@@ -55,8 +55,8 @@ fn plan() -> Result<(Plan, Option<String>)> {
     let mut plan = Plan {
         keys: 100_000,
         clients: 4,
-        turns: 5,
-        turn: Duration::from_secs(4),
+        turns: 10,
+        turn: Duration::from_secs(2),
         timed: 100,
         kinds: Kind::ALL.to_vec(),
     };

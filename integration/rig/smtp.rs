@@ -160,16 +160,19 @@ impl Client {
 
     /// Goes away without QUIT: with a reset, or as a process that has ended would.
     pub(crate) fn drop_connection(self, reset: bool) -> Result<()> {
-        let stream = match &self.way {
-            Way::Plain(stream) => stream,
-            Way::Tls(stream) => stream.get_ref(),
-            Way::Submission { .. } | Way::Closed => return Ok(()),
-        };
-        if reset {
+        if let (true, Some(stream)) = (reset, self.stream()) {
             let linger = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
             linger.map_err(|e| format!("SO_LINGER: {e}"))?;
         }
         Ok(())
+    }
+
+    fn stream(&self) -> Option<&TcpStream> {
+        match &self.way {
+            Way::Plain(stream) => Some(stream),
+            Way::Tls(stream) => Some(stream.get_ref()),
+            Way::Submission { .. } | Way::Closed => None,
+        }
     }
 
     fn line(&mut self) -> Result<String> {
@@ -190,6 +193,10 @@ impl Client {
     /// Reads on. False: the other side has closed.
     fn more(&mut self) -> Result<bool> {
         let mut bytes = [0; 4096];
+        // sendmail writes in pieces, as behind a handshake, and would wait 40 ms for our delayed ACK between them.
+        if let Some(stream) = self.stream() {
+            let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
+        }
         let length = match &mut self.way {
             Way::Plain(stream) => stream.read(&mut bytes),
             Way::Tls(stream) => stream.read(&mut bytes),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::clients::Mix;
 use super::latency::{Latencies, Way};
-use super::turns::{Measured, median};
+use super::turns::{median, ratio};
 use super::variant::Kind;
 use super::{Outcome, Plan};
 
@@ -30,13 +30,10 @@ impl Target {
 pub(crate) fn targets(outcome: &Outcome) -> Vec<Target> {
     let mut targets = Vec::new();
     for mix in Mix::ALL {
-        let sum = |kind| {
-            let mut measured = outcome.measured.iter();
-            measured.find(|one| one.kind == kind && one.mix == mix).map(Measured::sum)
-        };
-        if let (Some(ours), Some(map)) = (sum(Kind::Ours), sum(Kind::AccessMap)) {
+        let of = |kind| outcome.measured.iter().find(|one| one.kind == kind && one.mix == mix);
+        if let (Some(ours), Some(map)) = (of(Kind::Ours), of(Kind::AccessMap)) {
             let what = format!("CPU of a session with encr-milter / with the TLS_Clt map, {}", mix.name());
-            targets.push(Target { what, ratio: ours / map, at_most: 1.0 });
+            targets.push(Target { what, ratio: ratio(ours, map), at_most: 1.0 });
         }
     }
     for tls in [false, true] {
@@ -69,7 +66,8 @@ fn security(tls: bool) -> &'static str {
 /// All of it, for people to read.
 pub(crate) fn table(outcome: &Outcome, plan: &Plan) -> String {
     let mut text = format!(
-        "Sessions with STARTTLS through a real sm-mta, {} clients at once, {} keys; medians of {} turns of {:?}, by turns\n",
+        "Sessions with STARTTLS through a real sm-mta, {} clients at once, {} keys; medians of {} turns of {:?}; \
+         \"to map\" is the median of the turns' ratios\n",
         plan.clients, plan.keys, plan.turns, plan.turn
     );
     let _ = writeln!(
@@ -89,7 +87,7 @@ pub(crate) fn table(outcome: &Outcome, plan: &Plan) -> String {
             measured.median(|turn| turn.sendmail),
             measured.median(|turn| turn.milter),
             measured.sum(),
-            map.map_or_else(String::new, |map| format!("{:.3}", measured.sum() / map.sum()))
+            map.map_or_else(String::new, |map| format!("{:.3}", ratio(measured, map)))
         );
     }
     let _ = writeln!(text, "\nMAIL to its reply, one client, medians, µs");

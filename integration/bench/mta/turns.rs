@@ -64,7 +64,15 @@ pub(crate) fn median(mut of: Vec<f64>) -> f64 {
     of.get(of.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Has every variant take its turn, again and again; the first turn of each, in which all is cold, is not counted.
+/// How much more the one costs than the other: of each turn, for what the machine does beside changes more from turn to
+/// turn than they differ.
+pub(crate) fn ratio(one: &Measured, other: &Measured) -> f64 {
+    let sum = |turn: &Turn| turn.sendmail + turn.milter;
+    median(one.turns.iter().zip(&other.turns).map(|(one, other)| sum(one) / sum(other)).collect())
+}
+
+/// Has every variant take its turn, again and again, forwards and backwards; the first turn of each, in which all is cold, is
+/// not counted.
 pub(crate) fn by_turns(variants: &[Variant], plan: &Plan, tls: &Context) -> Result<Vec<Measured>> {
     let mut measured: Vec<Measured> = Mix::ALL
         .into_iter()
@@ -78,7 +86,11 @@ pub(crate) fn by_turns(variants: &[Variant], plan: &Plan, tls: &Context) -> Resu
         })
         .collect();
     for turn in 0..=plan.turns {
-        for (place, measured) in measured.iter_mut().enumerate() {
+        let mut order: Vec<_> = measured.iter_mut().enumerate().collect();
+        if turn % 2 == 0 {
+            order.reverse();
+        }
+        for (place, measured) in order {
             let Some(variant) = variants.get(place % variants.len()) else { continue };
             let taken = take(variant, measured.mix, plan, tls)
                 .map_err(|fault| format!("{}, {}: {fault}", variant.kind.name(), measured.mix.name()))?;

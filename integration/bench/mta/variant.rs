@@ -127,7 +127,7 @@ impl Variant {
     pub(crate) fn end(&mut self) -> Result<Option<u64>> {
         let Milter::Ours(daemon) = &mut self.milter else { return Ok(None) };
         stop(daemon)?;
-        let path = daemon.folder.join("decisions.jsonl");
+        let path = daemon.folder.join("log/decisions.jsonl");
         let text = fs::read(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         Ok(Some(text.iter().map(|byte| u64::from(*byte == b'\n')).sum()))
     }
@@ -144,8 +144,11 @@ pub(crate) fn ours(rig: &Rig, folder: &Path, keys: &[String], also: &[String]) -
         }
     };
     set("milter", "listen", listen.into());
-    set("log", "output", "{dir}/log".into());
+    // Not beside the policy, whose folder is watched: each line would be looked at.
+    set("log", "output", "{dir}/log/log".into());
+    set("log", "decisions", "{dir}/log/decisions.jsonl".into());
     let mut daemon = Daemon::lay_out_over(DAEMON_FILE, &rig.daemon, folder, &settings)?;
+    fs::create_dir_all(folder.join("log")).map_err(|e| format!("{}: {e}", folder.display()))?;
     let policy = format!(
         "version = 1\n[exempt]\nnetworks = []\n[[rule]]\nname = \"partners\"\nclient-file = \"partners.txt\"\nenforce = {{ min-bits = {BITS} }}\n"
     );
