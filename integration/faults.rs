@@ -35,7 +35,7 @@ use crate::load::script::{End, Host, Message, Recipient, Script, policy, refusal
 use crate::load::tally::Tally;
 use crate::load::wire::{Frame, Target, Wire, string};
 use crate::rig::daemon::Daemon;
-use crate::rig::{Result, Rig, tool};
+use crate::rig::{Result, Rig, tool, usage};
 
 type Trial = fn(&Rig) -> Result<()>;
 
@@ -203,14 +203,7 @@ impl Site {
 
     /// How much processor time it has used.
     fn processor_time(&self) -> Result<Duration> {
-        let path = format!("/proc/{}/stat", self.daemon.pid()?);
-        let stat = fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?;
-        // Behind the name, which ends with the last bracket: the state, and from there utime is the 12th.
-        let fields = stat.rsplit_once(')').map(|(_, rest)| rest.split_ascii_whitespace().collect::<Vec<_>>());
-        let ticks = |at: usize| -> Option<u64> { fields.as_ref()?.get(at)?.parse().ok() };
-        // Linux counts hundredths here, whatever its own clock does.
-        let ticks = ticks(11).zip(ticks(12)).map(|(user, system)| user + system);
-        ticks.map(|ticks| Duration::from_millis(ticks * 10)).ok_or_else(|| format!("{path}: {stat}"))
+        usage::of(self.daemon.pid()?).map(|usage| usage.own)
     }
 }
 

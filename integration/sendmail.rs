@@ -10,6 +10,7 @@
 )]
 
 mod access_live;
+mod costs;
 mod doctor;
 mod evidence;
 mod faults;
@@ -18,6 +19,9 @@ mod logging;
 mod machine;
 mod mail_log;
 mod metrics;
+#[allow(clippy::cast_precision_loss, reason = "figures of a benchmark")]
+#[path = "bench/mta/mod.rs"]
+mod mta_bench;
 mod outbound;
 mod postfix;
 mod promotion;
@@ -89,6 +93,7 @@ fn tests(arguments: &Arguments) -> Result<Vec<Trial>> {
     of_rust.push(("sample-passing".to_owned(), Box::new(samples::passing)));
     of_rust.push(("sample-deferring".to_owned(), Box::new(samples::deferring)));
     of_rust.push(("tcp-is-prompt".to_owned(), Box::new(promptness::promptness)));
+    of_rust.push(("bench-mta".to_owned(), Box::new(costs::every_answer)));
     of_rust.push(("prometheus".to_owned(), Box::new(metrics::scraped)));
     of_rust.push(("report-page".to_owned(), Box::new(report::pages)));
     of_rust.push(("max-delay".to_owned(), Box::new(waiting::max_delay)));

@@ -22,6 +22,7 @@ packages=(
     fonts-dejavu-core          # letters for it: without any, all text has no width
     libmilter-dev              # the same decision in C, for the benchmark of sessions
     libfaketime                # clocks that are set while the daemon runs
+    valgrind                   # callgrind counts instructions (bench/counts.rs)
     libsasl2-modules libsasl2-modules-db # AUTH PLAIN, and the user file behind it
     libestr0 libfastjson4 liblognorm5 libpopt0 # what rsyslogd and logrotate are linked with
     systemd                    # its journald, which the rig runs by itself; a machine that has booted without it stays so

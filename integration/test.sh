@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests need, then runs all tests of the project, and each fuzz target shortly. Arguments go to
-# `cargo test`; with any, nothing is fuzzed.
+# Installs what the tests need, then runs all tests of the project, each fuzz target shortly, and the counts of
+# instructions and allocations. Arguments go to `cargo test`; with any, that is all.
 #
 # Promises: on a fresh Debian 12 with Rust this is all there is to do. Ends with the test runner's own summary,
 # and with its exit code.
@@ -16,6 +16,8 @@ fi
 
 # First, for it is what ends soonest.
 [ $# -gt 0 ] || integration/fuzz.sh
+# What the program costs where counts can tell, against integration/bench/baseline.toml.
+[ $# -gt 0 ] || cargo bench --locked --bench counts
 
 # sm-mta and its private network need root; the build does not, and its files stay the caller's.
 run=()

@@ -23,6 +23,7 @@ pub(crate) mod socket_map;
 pub(crate) mod syslog;
 pub(crate) mod tap;
 pub(crate) mod tool;
+pub(crate) mod usage;
 pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};

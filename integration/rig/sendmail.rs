@@ -83,6 +83,16 @@ impl Sendmail {
         }
     }
 
+    /// Its daemon's process; each connection has a child of it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.daemon.id()
+    }
+
+    /// Where it keeps what it has accepted.
+    pub(crate) fn queue(&self) -> PathBuf {
+        self.cf.with_file_name("queue")
+    }
+
     /// Has it read its configuration anew, as an administrator does.
     pub(crate) fn reload(&self) -> Result<()> {
         let pid = i32::try_from(self.daemon.id()).map_err(|e| format!("a process id: {e}"))?;

@@ -10,6 +10,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::Duration;
 
+use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslMethod, SslStream, SslVerifyMode, SslVersion};
 use serde::Deserialize;
 use socket2::{Domain, Socket, Type};
@@ -126,6 +127,11 @@ impl Client {
 
     /// Does the handshake that a 220 to STARTTLS asks for. Says what came of it: version and cipher.
     pub(crate) fn handshake(&mut self, wish: &Tls, certs: &Certs) -> Result<String> {
+        self.handshake_by(&context(wish, certs)?).map_err(|e| format!("{e}, as {wish:?}"))
+    }
+
+    /// The same by a context that is made once for many sessions: to make one costs as much as the handshake.
+    pub(crate) fn handshake_by(&mut self, context: &SslContext) -> Result<String> {
         if !self.unread.is_empty() {
             return Err(format!(
                 "said in the clear after STARTTLS: {:?}",
@@ -135,26 +141,38 @@ impl Client {
         let Way::Plain(stream) = std::mem::replace(&mut self.way, Way::Closed) else {
             return Err("STARTTLS on something that is no plain connection".to_owned());
         };
-        let ssl = session(wish, certs)?;
-        let stream = ssl.connect(stream).map_err(|e| format!("TLS handshake as {wish:?}: {e}"))?;
+        let ssl = Ssl::new(context).map_err(|e| format!("a TLS session: {e}"))?;
+        let stream = ssl.connect(stream).map_err(|e| format!("TLS handshake: {e}"))?;
         let cipher = stream.ssl().current_cipher().map_or("no cipher", |cipher| cipher.name());
         let strength = format!("{} {cipher}", stream.ssl().version_str());
         self.way = Way::Tls(stream);
         Ok(strength)
     }
 
+    /// Waits until the other side has closed, as it does after QUIT.
+    pub(crate) fn closed(&mut self) -> Result<()> {
+        if self.more()? {
+            Err(format!("said after the end: {:?}", String::from_utf8_lossy(&self.unread)))
+        } else {
+            Ok(())
+        }
+    }
+
     /// Goes away without QUIT: with a reset, or as a process that has ended would.
     pub(crate) fn drop_connection(self, reset: bool) -> Result<()> {
-        let stream = match &self.way {
-            Way::Plain(stream) => stream,
-            Way::Tls(stream) => stream.get_ref(),
-            Way::Submission { .. } | Way::Closed => return Ok(()),
-        };
-        if reset {
+        if let (true, Some(stream)) = (reset, self.stream()) {
             let linger = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
             linger.map_err(|e| format!("SO_LINGER: {e}"))?;
         }
         Ok(())
+    }
+
+    fn stream(&self) -> Option<&TcpStream> {
+        match &self.way {
+            Way::Plain(stream) => Some(stream),
+            Way::Tls(stream) => Some(stream.get_ref()),
+            Way::Submission { .. } | Way::Closed => None,
+        }
     }
 
     fn line(&mut self) -> Result<String> {
@@ -175,6 +193,10 @@ impl Client {
     /// Reads on. False: the other side has closed.
     fn more(&mut self) -> Result<bool> {
         let mut bytes = [0; 4096];
+        // sendmail writes in pieces, as behind a handshake, and would wait 40 ms for our delayed ACK between them.
+        if let Some(stream) = self.stream() {
+            let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
+        }
         let length = match &mut self.way {
             Way::Plain(stream) => stream.read(&mut bytes),
             Way::Tls(stream) => stream.read(&mut bytes),
@@ -212,7 +234,8 @@ impl Drop for Client {
     }
 }
 
-fn session(wish: &Tls, certs: &Certs) -> Result<Ssl> {
+/// What sessions of this strength are made by.
+pub(crate) fn context(wish: &Tls, certs: &Certs) -> Result<SslContext> {
     let version = match wish.version.as_deref() {
         None => None,
         Some("1.0") => Some(SslVersion::TLS1),
@@ -236,7 +259,7 @@ fn session(wish: &Tls, certs: &Certs) -> Result<Ssl> {
             context.set_certificate(&identity.cert)?;
             context.set_private_key(&identity.key)?;
         }
-        Ssl::new(&context.build())
+        Ok::<SslContext, ErrorStack>(context.build())
     };
-    make().map_err(|e| format!("a TLS session as {wish:?}: {e}"))
+    make().map_err(|e| format!("TLS sessions as {wish:?}: {e}"))
 }
