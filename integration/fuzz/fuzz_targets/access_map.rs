@@ -22,16 +22,21 @@ const ADDRESSES: &[&[u8]] = &[b"192.0.2.7", b"198.51.100.1", b"2001:db8::25"];
 const SESSIONS: &[(&[u8], &[u8])] = &[(b"", b""), (b"112", b"FAIL"), (b"256", b"OK")];
 const RECIPIENTS: &[Option<&str>] = &[None, Some("joe@partner.example"), Some("joe+x@other.example")];
 
-fn imported(text: &str, options: Options) -> (Imported, Policy) {
+fn imported(text: &str, options: Options) -> (Imported<'_>, Policy) {
     let mut sources = Sources::default();
     let file = sources.add("access".into(), text.into());
     let mut told = Diagnostics::up_to(10_000);
-    let imported = memory::bounded(text.len(), 4_000, || import(text, file, "access", options, &mut told));
+    let (imported, written) = memory::bounded(text.len(), 4_000, || {
+        let imported = import(text, file, "access", options, &mut told);
+        let mut written = Vec::new();
+        imported.write(&mut written).expect("memory");
+        (imported, String::from_utf8(written).expect("of text comes text"))
+    });
     check::diagnostics(&told, &sources);
     assert!(imported.taken <= imported.rules);
-    let loaded = load_text(&imported.policy);
+    let loaded = load_text(&written);
     let shown = loaded.diagnostics.render(&loaded.sources, false);
-    let policy = loaded.policy.unwrap_or_else(|| panic!("{shown}\n{}", imported.policy));
+    let policy = loaded.policy.unwrap_or_else(|| panic!("{shown}\n{written}"));
     (imported, policy)
 }
 
