@@ -10,9 +10,11 @@ pub mod conversation;
 mod passed;
 mod stream;
 pub mod tally;
+mod threads;
 
 pub use passed::{Passed, PassedError};
 pub use stream::Stream;
+pub use threads::{End, Threads};
 
 use nix::unistd::{Gid, Group, Uid, User};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
@@ -26,6 +28,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tally::{Tally, View};
+use threads::Place as ThreadPlace;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -397,6 +400,8 @@ pub struct Shared {
     drain: watch::Receiver<bool>,
     /// Held by every connection; nobody sends. When all are gone, all connections have ended.
     alive: mpsc::Sender<()>,
+    /// The threads that answer; where there are none, whichever accepts.
+    threads: Option<Threads>,
 }
 
 /// The other end of [`Shared`]: begins the drain, and waits for its end.
@@ -415,7 +420,17 @@ pub fn shared(max_connections: usize, setting: &'static str) -> (Shared, Drain) 
     let limit = limit_of(max_connections);
     let tally = Arc::default();
     (
-        Shared { limit, max_connections, setting, turns_away: false, tally, closing, drain, alive },
+        Shared {
+            limit,
+            max_connections,
+            setting,
+            turns_away: false,
+            tally,
+            closing,
+            drain,
+            alive,
+            threads: None,
+        },
         Drain { close, begin, ended },
     )
 }
@@ -436,6 +451,12 @@ impl Shared {
     #[must_use]
     pub fn turning_away(self) -> Self {
         Self { turns_away: true, ..self }
+    }
+
+    /// The same, but that connections are spread over these threads. The listeners must be of the one that accepts.
+    #[must_use]
+    pub fn over(self, threads: &Threads) -> Self {
+        Self { threads: Some(threads.clone()), ..self }
     }
 
     /// What can be seen of them, by somebody who holds nothing up.
@@ -551,14 +572,32 @@ where
                 permit
             }
         };
+        let place = shared.threads.as_ref().and_then(Threads::place);
+        let elsewhere =
+            place.as_ref().filter(|place| !place.is_here()).and_then(ThreadPlace::runtime).cloned();
+        let stream = match &elsewhere {
+            Some(runtime) => match stream.moved_to(runtime) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    tracing::debug!(listener = %address, %error, "a connection was gone before it was served");
+                    continue;
+                }
+            },
+            None => stream,
+        };
         let connection = serve_one(stream, shared.drain.clone());
         let (alive, live) = (shared.alive.clone(), shared.tally.begins());
-        tokio::spawn(async move {
+        let connection = async move {
             connection.await;
             drop(live);
             drop(permit);
+            drop(place);
             drop(alive);
-        });
+        };
+        match elsewhere {
+            Some(runtime) => runtime.spawn(connection),
+            None => tokio::spawn(connection),
+        };
     }
 }
 

@@ -31,7 +31,7 @@ const SERVERS: usize = 256;
 
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
-    stream: S,
+    mut stream: S,
     environment: &impl Environment,
     drain: watch::Receiver<bool>,
     idle: Duration,
@@ -40,7 +40,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut asking = Asking::default();
-    converse(stream, drain, idle, READ_BUFFER, |input, output| {
+    converse(&mut stream, drain, idle, READ_BUFFER, |input, output| {
         while let Some((content, length)) = netstring(input)? {
             timed(environment, Direction::Outbound, || asking.answer(content, environment, output));
             input.advance(length);

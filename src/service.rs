@@ -14,7 +14,9 @@ use crate::daemon_file::{DaemonFile, Sockets};
 use crate::environment::Environment;
 use crate::evidence::Observed;
 use crate::evidence::writer::{self, Evidence};
-use crate::listener::{self, BindError, ConnectionError, Listener, Passed, PassedError, Shared, Stream};
+use crate::listener::{
+    self, BindError, ConnectionError, Listener, Passed, PassedError, Shared, Stream, Threads,
+};
 use crate::milter;
 use crate::outbound;
 use crate::policy::Policy;
@@ -154,8 +156,8 @@ fn start_and_serve(
     mut passed: Passed,
     manager: &Manager,
 ) -> Result<(), StartError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .thread_name("milter")
+    // For all that is no mail: who watches, signals, the service manager.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .enable_time()
         .build()
@@ -165,6 +167,8 @@ fn start_and_serve(
         let _context = runtime.enter();
         Signals::new().map_err(|error| StartError::Set("a signal handler", error))?
     };
+    let (threads, end_of_threads) =
+        Threads::start().map_err(|error| StartError::Set("the threads that answer", error))?;
     let metrics = Arc::new(Metrics::new(jiff::Timestamp::now()));
     let beginning =
         reload::begin(daemon).map_err(|error| StartError::NoPolicy(error, config.to_path_buf()))?;
@@ -192,21 +196,25 @@ fn start_and_serve(
         metrics,
     });
     let result = runtime.block_on(async {
-        let listeners = Listeners {
-            milter: open(&daemon.milter, &mut passed)?,
-            outbound: open(&daemon.outbound, &mut passed)?,
+        let listeners = {
+            let _within = threads.enter();
+            Listeners {
+                milter: open(&daemon.milter, &mut passed)?,
+                outbound: open(&daemon.outbound, &mut passed)?,
+            }
         };
         passed.all_claimed()?;
         let (origin, first) = (beginning.origin, beginning.outcome);
         let reloader = Reloader::start(config.to_path_buf(), daemon.clone(), origin, first, targets)
             .map_err(|error| StartError::Set("the reloading thread", error))?;
-        let started = Started { config, daemon, answering, outputs, reloader: &reloader, manager };
+        let started =
+            Started { config, daemon, answering, outputs, reloader: &reloader, manager, threads: &threads };
         started.serve(listeners, signals).await;
         reloader.stop();
         Ok(())
     });
-    // Connections that outlasted the drain are cut here.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    end_of_threads.end();
+    drop(runtime);
     keeper.stop();
     if let Some(evidence) = evidence {
         evidence.close();
@@ -253,6 +261,7 @@ struct Started<'a> {
     outputs: &'a Outputs,
     reloader: &'a Reloader,
     manager: &'a Manager,
+    threads: &'a Threads,
 }
 
 impl Started<'_> {
@@ -260,17 +269,18 @@ impl Started<'_> {
     async fn serve(self, listeners: Listeners, mut signals: Signals) {
         let (daemon, outputs, answering) = (self.daemon, self.outputs, &self.answering);
         let (shared, mut drain) = listener::shared(daemon.milter.max_connections, "milter.max-connections");
+        let shared = shared.over(self.threads);
         let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
         let sources = Arc::new(self.sources(&listeners, &shared, &shared_outbound));
         // Watched to its end: only then may this go.
         let _watching = Watching::start(&daemon.http, &sources);
         let (to_milter, idle) = (Arc::clone(answering), daemon.milter.idle);
-        spawn(listeners.milter, None, &shared, move |stream, drain| {
+        spawn(self.threads, listeners.milter, None, &shared, move |stream, drain| {
             let answering = Arc::clone(&to_milter);
             async move { milter::connection::serve(stream, &*answering, drain, idle).await }
         });
         let (to_outbound, idle) = (Arc::clone(answering), daemon.outbound.idle);
-        spawn(listeners.outbound, Some("outbound"), &shared_outbound, move |stream, drain| {
+        spawn(self.threads, listeners.outbound, Some("outbound"), &shared_outbound, move |stream, drain| {
             let answering = Arc::clone(&to_outbound);
             async move { outbound::serve(stream, &*answering, drain, idle).await }
         });
@@ -280,7 +290,12 @@ impl Started<'_> {
         tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&answering.metrics), waiting));
         let (mut asks, end_control) = self.control(&sources);
         if let Some(within) = systemd::watchdog() {
-            tokio::spawn(systemd::signs_of_life(self.manager.clone(), within));
+            let threads = self.threads.clone();
+            let alive = move || {
+                let threads = threads.clone();
+                async move { threads.alive().await }
+            };
+            tokio::spawn(systemd::signs_of_life(self.manager.clone(), within, alive));
         }
         self.manager.status(sources.line());
         self.manager.ready();
@@ -445,8 +460,13 @@ enum Told {
 
 /// Serves every connection of these listeners. One that was cut is daily business; one that speaks another
 /// protocol is to be seen.
-fn spawn<F, S, P>(listeners: Vec<Listener>, serves: Option<&'static str>, shared: &Shared, serve_one: S)
-where
+fn spawn<F, S, P>(
+    threads: &Threads,
+    listeners: Vec<Listener>,
+    serves: Option<&'static str>,
+    shared: &Shared,
+    serve_one: S,
+) where
     S: Fn(Stream, watch::Receiver<bool>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Result<(), ConnectionError<P>>> + Send + 'static,
     P: std::error::Error + Send,
@@ -457,7 +477,7 @@ where
         let passed = listener.is_passed().then_some("by systemd");
         tracing::info!(listener = %address, serves, passed, "listening");
         let serve_one = serve_one.clone();
-        tokio::spawn(listener::serve(listener, shared.clone(), move |stream, drain| {
+        threads.accepting(listener::serve(listener, shared.clone(), move |stream, drain| {
             let (connection, address) = (serve_one(stream, drain), address.clone());
             let tally = Arc::clone(&tally);
             async move {

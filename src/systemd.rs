@@ -4,7 +4,7 @@
 //! what finds its queue full is dropped. Without a manager (`NOTIFY_SOCKET`) nothing is done at all. Work that may be
 //! long (a policy of millions of keys) asks for more time while it goes on, but not for ever.
 //!
-//! Must not: send a sign of life that does not come from the runtime that answers mail ([`signs_of_life`]).
+//! Must not: send a sign of life that does not come by way of the threads that answer mail ([`signs_of_life`]).
 
 use sd_notify::NotifyState;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -186,17 +186,19 @@ pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().filter(|within| !within.is_zero())
 }
 
-/// Sends signs of life, two within the time after which the manager would take the daemon for stuck. To be run by the
-/// runtime that answers mail, and by it alone: each sign is a task that was queued behind those that answer, so that
-/// none comes where all its threads hang. A thread of its own would go on for ever while nobody answers.
-pub async fn signs_of_life(manager: Manager, within: Duration) {
+/// Sends signs of life, two within the time after which the manager would take the daemon for stuck, each when `alive` says
+/// that every thread that answers mail has done something: none comes where one of them hangs.
+pub async fn signs_of_life<F: Future<Output = ()>>(
+    manager: Manager,
+    within: Duration,
+    alive: impl Fn() -> F,
+) {
     let mut interval = tokio::time::interval((within / 2).max(Duration::from_millis(1)));
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
-        let sign = manager.clone();
-        // The task can neither panic nor be cancelled but with the runtime.
-        let _ = tokio::spawn(async move { sign.tell(Message::Alive) }).await;
+        alive().await;
+        manager.tell(Message::Alive);
     }
 }
 
@@ -205,12 +207,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_runtime_that_hangs_sends_no_sign_of_life() {
+    fn no_sign_of_life_comes_while_a_thread_hangs() {
         let (queue, messages) = sync_channel(QUEUE);
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build().unwrap();
+        let started = || tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build();
+        let (runtime, telling) = (started().unwrap(), started().unwrap());
         let within = Duration::from_millis(40);
-        runtime.spawn(signs_of_life(Manager(Some(queue)), within));
+        let answers = runtime.handle().clone();
+        let alive = move || {
+            let done = answers.spawn(async {});
+            async move { done.await.unwrap() }
+        };
+        telling.spawn(signs_of_life(Manager(Some(queue)), within, alive));
         for _ in 0..3 {
             assert!(matches!(messages.recv_timeout(Duration::from_secs(30)), Ok(Message::Alive)));
         }

@@ -29,11 +29,11 @@ pub enum Next {
     Close,
 }
 
-/// Serves one connection to its end. `idle` is how long the other side may be silent, or not read; `buffer` is how many bytes
+/// Serves one connection to its end. `idle` is how long the other side may be silent, or be about one message, or not read; `buffer` is how many bytes
 /// it says at once as a rule. `answer` takes the whole messages from the front of what has come, and appends what is to be
 /// said to each; what it appended before a fault is said all the same.
 pub async fn converse<S, P>(
-    mut stream: S,
+    stream: &mut S,
     mut drain: watch::Receiver<bool>,
     idle: Duration,
     buffer: usize,
@@ -54,19 +54,24 @@ where
         }
         input.reserve(buffer);
         // Between two messages the connection may end.
-        let may_end = next == Next::Idle && input.is_empty();
+        let between = input.is_empty();
+        let may_end = next == Next::Idle && between;
         let read = tokio::select! {
             biased;
             read = stream.read_buf(&mut input) => read?,
             () = drain.as_mut(), if may_end => return Ok(()),
             () = silence(timer.as_mut(), heard + idle) => return Err(ConnectionError::Idle(idle)),
         };
-        heard = Instant::now();
         if read == 0 {
             let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);
             return if input.is_empty() { Ok(()) } else { Err(cut().into()) };
         }
+        let had = input.len();
         let answered = answer(&mut input, &mut output);
+        // A message has begun, or has come to its end. A byte now and then is silence.
+        if between || input.len() < had {
+            heard = Instant::now();
+        }
         if !output.is_empty() {
             tokio::select! {
                 biased;
@@ -115,11 +120,12 @@ mod tests {
     }
 
     async fn said(told: &[u8]) -> (Result<(), ConnectionError<io::Error>>, String) {
-        let (mut ours, theirs) = duplex(64 * 1024);
+        let (mut ours, mut theirs) = duplex(64 * 1024);
         let (_keep, drain) = watch::channel(false);
         ours.write_all(told).await.unwrap();
         ours.shutdown().await.unwrap();
-        let ended = converse(theirs, drain, IDLE, 16, lines).await;
+        let ended = converse(&mut theirs, drain, IDLE, 16, lines).await;
+        drop(theirs);
         let mut answered = String::new();
         ours.read_to_string(&mut answered).await.unwrap();
         (ended, answered)
@@ -147,9 +153,9 @@ mod tests {
 
     #[tokio::test]
     async fn only_silence_of_that_length_ends_it() {
-        let (mut ours, theirs) = duplex(64);
+        let (mut ours, mut theirs) = duplex(64);
         let (_keep, drain) = watch::channel(false);
-        let served = tokio::spawn(converse(theirs, drain, IDLE, 16, lines));
+        let served = tokio::spawn(async move { converse(&mut theirs, drain, IDLE, 16, lines).await });
         let mut answer = [0];
         for _ in 0..8 {
             sleep(IDLE / 5).await;
@@ -163,19 +169,35 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_read_is_not_waited_for() {
-        let (mut ours, theirs) = duplex(4);
+    async fn a_byte_of_one_message_now_and_then_is_silence() {
+        let (mut ours, mut theirs) = duplex(64);
         let (_keep, drain) = watch::channel(false);
-        let served = tokio::spawn(converse(theirs, drain, IDLE, 16, lines));
+        let served = tokio::spawn(async move { converse(&mut theirs, drain, IDLE, 16, lines).await });
+        let begun = Instant::now();
+        while begun.elapsed() < 5 * IDLE && ours.write_all(b"a").await.is_ok() {
+            sleep(IDLE / 5).await;
+        }
+        assert!(matches!(served.await.unwrap(), Err(ConnectionError::Idle(IDLE))));
+        assert!(begun.elapsed() < 3 * IDLE);
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_is_not_waited_for() {
+        let (mut ours, mut theirs) = duplex(4);
+        let (_keep, drain) = watch::channel(false);
+        let served = tokio::spawn(async move { converse(&mut theirs, drain, IDLE, 16, lines).await });
         ours.write_all(b"1\n2\n3\n4\n5\n6\n7\n").await.unwrap();
         assert!(matches!(served.await.unwrap(), Err(ConnectionError::Idle(IDLE))));
     }
 
     #[tokio::test]
     async fn the_drain_ends_it_between_messages_only() {
-        let (mut ours, theirs) = duplex(64);
+        let (mut ours, mut theirs) = duplex(64);
         let (begin, drain) = watch::channel(false);
-        let served = tokio::spawn(converse(theirs, drain, Duration::from_mins(1), 16, lines));
+        let served =
+            tokio::spawn(
+                async move { converse(&mut theirs, drain, Duration::from_mins(1), 16, lines).await },
+            );
         let mut answer = [0];
         ours.write_all(b"o\n").await.unwrap();
         ours.read_exact(&mut answer).await.unwrap();

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::runtime::Handle;
 
 /// One accepted connection.
 #[derive(Debug)]
@@ -16,6 +17,24 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a unix socket.
     Unix(UnixStream),
+}
+
+impl Stream {
+    /// The same connection on another runtime.
+    pub(super) fn moved_to(self, runtime: &Handle) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(stream) => {
+                let stream = stream.into_std()?;
+                let _within = runtime.enter();
+                Self::Tcp(TcpStream::from_std(stream)?)
+            }
+            Self::Unix(stream) => {
+                let stream = stream.into_std()?;
+                let _within = runtime.enter();
+                Self::Unix(UnixStream::from_std(stream)?)
+            }
+        })
+    }
 }
 
 impl AsyncRead for Stream {

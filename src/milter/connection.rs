@@ -43,7 +43,7 @@ pub enum Fault {
 
 /// Serves one connection to its end. `idle` is how long the MTA may be silent.
 pub async fn serve<S>(
-    stream: S,
+    mut stream: S,
     environment: &impl Environment,
     drain: watch::Receiver<bool>,
     idle: Duration,
@@ -51,9 +51,10 @@ pub async fn serve<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    // What is left to be recorded is, before the connection is seen to be closed.
     let mut ending = Ending { session: Session::default(), environment };
     let session = &mut ending.session;
-    converse(stream, drain, idle, READ_BUFFER, |input, output| {
+    converse(&mut stream, drain, idle, READ_BUFFER, |input, output| {
         while let Some(frame) = frame(input)? {
             match answer(frame, session, environment)? {
                 Step::Silent => {}
