@@ -35,7 +35,7 @@ fn joined<'l>(files: impl IntoIterator<Item = Vec<&'l [u8]>>, options: Options) 
     let mut records = Vec::new();
     let mut emit = |record: &Record<'_>| {
         let mut json = Vec::new();
-        record.write_json(&mut json).unwrap();
+        record.write_json(&mut json);
         records.push(String::from_utf8(json).unwrap());
     };
     for file in files {

@@ -23,7 +23,7 @@ fn config(cases: u32) -> ProptestConfig {
 
 fn line(record: &Record<'_>) -> String {
     let mut out = Vec::new();
-    record.write_json(&mut out).unwrap();
+    record.write_json(&mut out);
     String::from_utf8(out).unwrap()
 }
 

@@ -61,7 +61,7 @@ impl Environment for World {
     /// Serialised, and handed to the evidence's writer, as the daemon does it on the answering thread.
     fn record(&self, facts: &Facts<'_>, decision: &Decision<'_>, record: &Record<'_>) {
         let mut line = Vec::with_capacity(512);
-        record.write_json(&mut line).unwrap();
+        record.write_json(&mut line);
         self.written.fetch_add(line.len() as u64, Ordering::Relaxed);
         self.evidence.take(Observed::of(facts, decision, record.ts.unwrap()));
     }

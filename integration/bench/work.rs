@@ -246,7 +246,7 @@ fn recording(site: &Site) -> Vec<Work> {
         let mut line = Vec::with_capacity(4096);
         all.push(Work::small(format!("record, {what}, as JSON"), move |_| {
             line.clear();
-            record().write_json(&mut line).unwrap();
+            record().write_json(&mut line);
             black_box(&line);
         }));
         let mut line = String::with_capacity(4096);
@@ -281,7 +281,7 @@ impl Environment for World {
     fn record(&self, _: &Facts<'_>, _: &Decision<'_>, record: &Record<'_>) {
         let mut line = self.line.borrow_mut();
         line.clear();
-        record.write_json(&mut line).unwrap();
+        record.write_json(&mut line);
     }
 }
 

@@ -196,8 +196,8 @@ impl Audience for Hearing<'_> {
             let ts = record.ts.unwrap_or(self.now);
             let decided = Record::new(ts, &facts, envelope, &decision, self.new.fingerprint());
             records.line.clear();
-            let written = decided.write_json(&mut records.line).map_err(io::Error::from);
-            self.output = written.and_then(|()| records.out.write_all(&records.line));
+            decided.write_json(&mut records.line);
+            self.output = records.out.write_all(&records.line);
             if self.output.is_err() {
                 return ControlFlow::Break(());
             }

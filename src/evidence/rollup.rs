@@ -176,6 +176,8 @@ pub trait Ranked: Clone + Ord {
     fn names(&self) -> impl Iterator<Item = &str>;
     /// All those of its kind for whom there is no room.
     fn others(known_by: KnownBy) -> Self;
+    /// Whether it is those.
+    fn is_others(&self) -> bool;
 }
 
 impl Ranked for Peer {
@@ -190,6 +192,10 @@ impl Ranked for Peer {
     fn others(known_by: KnownBy) -> Self {
         Self { known_by, domain: OTHERS.to_owned(), network: String::new() }
     }
+
+    fn is_others(&self) -> bool {
+        self.domain == OTHERS && self.network.is_empty()
+    }
 }
 
 impl Ranked for Host {
@@ -203,6 +209,10 @@ impl Ranked for Host {
 
     fn others(known_by: KnownBy) -> Self {
         Self { known_by, domain: OTHERS.to_owned(), host: String::new(), address: String::new() }
+    }
+
+    fn is_others(&self) -> bool {
+        self.domain == OTHERS && self.host.is_empty() && self.address.is_empty()
     }
 }
 
@@ -250,6 +260,16 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
         self.max_peers
     }
 
+    /// All counts, by peer, so that who writes them to a tree goes through it once. Of those who are kept apart with
+    /// their rank.
+    pub fn by_peer(&self) -> impl Iterator<Item = (Option<&Rank<P>>, &P, &HashMap<R, Counts>)> {
+        let ranked = self.peers.iter().map(|(rank, rows)| (Some(rank), rank.peer(), rows));
+        let mut all: Vec<_> =
+            ranked.chain(self.others.iter().map(|(peer, rows)| (None, peer, rows))).collect();
+        all.sort_unstable_by_key(|(_, peer, _)| *peer);
+        all.into_iter()
+    }
+
     /// The peers that are kept apart.
     pub fn ranks(&self) -> impl Iterator<Item = &Rank<P>> {
         self.peers.keys()
@@ -275,12 +295,20 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
 
     /// Counts for a peer, or for the others.
     pub fn add(&mut self, peer: P, row: R, counts: Counts) {
-        if peer == P::others(peer.known_by()) {
+        if peer.is_others() {
             self.rows += usize::from(count(self.others.entry(peer).or_default(), row, counts));
             return;
         }
-        let rows = self.peers.entry(Rank::of(peer)).or_default();
-        self.rows += usize::from(count(rows, row, counts));
+        let rank = Rank::of(peer);
+        // Of many who come, most find no room: they are not put there to be taken out again.
+        if self.peers.len() >= self.max_peers
+            && self.peers.last_key_value().is_none_or(|(last, _)| rank > *last)
+        {
+            let others = self.others.entry(P::others(rank.0)).or_default();
+            self.rows += usize::from(count(others, row, counts));
+            return;
+        }
+        self.rows += usize::from(count(self.peers.entry(rank).or_default(), row, counts));
         self.evict();
     }
 

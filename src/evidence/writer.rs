@@ -27,6 +27,8 @@ const QUEUE: usize = 16 * 1024;
 const GATHER: Duration = Duration::from_millis(20);
 /// How often counts are written.
 const EVERY: Duration = Duration::from_secs(5);
+/// Where writing takes long: after so many times as long, so that it takes a fiftieth of a processor at the most.
+const WRITING: u32 = 50;
 /// How soon it is tried again where that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 /// How long a batch waits for somebody else's lock: the queue fills meanwhile.
@@ -252,10 +254,12 @@ impl Worker {
                 Err(RecvTimeoutError::Disconnected) => return self.close(),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if due <= Instant::now() {
+            let begun = Instant::now();
+            if due <= begun {
                 let written = self.flush();
                 self.say_losses(false);
-                due = Instant::now() + if written { EVERY } else { AGAIN };
+                let share = begun.elapsed() * WRITING;
+                due = Instant::now() + if written { EVERY.max(share) } else { AGAIN };
             }
         }
     }

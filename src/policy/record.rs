@@ -12,13 +12,16 @@ use super::facts::{
 use super::lookup::Key;
 use super::network::parse_address;
 use super::rule::{Mode, Side};
+use super::stamp::Stamp;
 use super::{Day, Fingerprint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 
 mod read;
+mod write;
 
 /// One verdict: what was known, what was decided, and why. Names are the JSON keys, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,7 +143,7 @@ pub struct FailureRecord<'a> {
 /// Always six digits, so that time stamps sort as text.
 fn microseconds<S: Serializer>(ts: &Option<jiff::Timestamp>, serializer: S) -> Result<S::Ok, S::Error> {
     match ts {
-        Some(ts) => serializer.collect_str(&format_args!("{ts:.6}")),
+        Some(ts) => serializer.serialize_str(&Stamp::of(*ts)),
         None => serializer.serialize_none(),
     }
 }
@@ -217,9 +220,13 @@ impl<'a> Record<'a> {
         policy: &'a Fingerprint,
     ) -> Self {
         let name = borrow(&facts.peer_name);
-        let addr = match facts.peer_ip {
-            Some(ip) => Some(Cow::Owned(ip.to_string())),
-            None => borrow(&facts.peer_addr),
+        let addr = match (facts.peer_ip, borrow(&facts.peer_addr)) {
+            // As it was told: of one IPv4 address there is no other form that is taken for one.
+            (Some(IpAddr::V4(_)), Some(told)) if told.bytes().all(|b| b == b'.' || b.is_ascii_digit()) => {
+                Some(told)
+            }
+            (Some(ip), _) => Some(Cow::Owned(ip.to_string())),
+            (None, told) => told,
         };
         let resolve = borrow(&facts.peer_resolve);
         let (client, server) = match facts.direction {
@@ -335,15 +342,6 @@ impl<'a> Record<'a> {
     pub fn day(&self, now: jiff::Timestamp) -> Day {
         Day::of_unix_seconds(self.ts.unwrap_or(now).as_second())
     }
-
-    /// Appends the record as one line of JSON, with its line feed. Line separators of Unicode, control and
-    /// bidirectional characters are escaped too, so that no viewer sees a line where there is none.
-    pub fn write_json(&self, out: &mut Vec<u8>) -> Result<(), serde_json::Error> {
-        let mut serializer = serde_json::Serializer::with_formatter(&mut *out, OneLine);
-        self.serialize(&mut serializer)?;
-        out.push(b'\n');
-        Ok(())
-    }
 }
 
 /// serde_json's compact form, with every character escaped that could break a line or turn its direction.
@@ -397,94 +395,31 @@ pub fn plain(text: &str) -> Cow<'_, str> {
 /// with its quotes, backslashes and unsafe characters escaped.
 pub struct Value<'a>(pub &'a str);
 
-impl fmt::Display for Value<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bare = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b'\\' | b',' | b'=');
-        if !self.0.is_empty() && self.0.bytes().all(bare) {
-            return f.write_str(self.0);
+impl Value<'_> {
+    /// Writes it.
+    pub fn write(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        let odd = |b: u8| !b.is_ascii_graphic() || matches!(b, b'"' | b'\\' | b',' | b'=');
+        if !self.0.is_empty() && !self.0.bytes().fold(false, |found, b| found | odd(b)) {
+            return out.write_str(self.0);
         }
-        f.write_str("\"")?;
+        out.write_char('"')?;
         for c in self.0.chars() {
             match c {
-                '"' | '\\' => write!(f, "\\{c}")?,
-                '\n' => f.write_str("\\n")?,
-                '\r' => f.write_str("\\r")?,
-                '\t' => f.write_str("\\t")?,
-                c if is_unsafe(c) => write!(f, "\\u{{{:x}}}", u32::from(c))?,
-                c => write!(f, "{c}")?,
+                '"' | '\\' => write!(out, "\\{c}")?,
+                '\n' => out.write_str("\\n")?,
+                '\r' => out.write_str("\\r")?,
+                '\t' => out.write_str("\\t")?,
+                c if is_unsafe(c) => write!(out, "\\u{{{:x}}}", u32::from(c))?,
+                c => out.write_char(c)?,
             }
         }
-        f.write_str("\"")
+        out.write_char('"')
     }
 }
 
-impl Record<'_> {
-    /// Gives every field that is known by its name, in the order of the text form; every mode that was not met
-    /// as a `failed` of its own.
-    pub fn fields(&self, mut take: impl FnMut(&'static str, &str) -> fmt::Result) -> fmt::Result {
-        let ts = self.ts.map(|ts| format!("{ts:.6}"));
-        let bits = self.cipher_bits.map(|bits| bits.to_string());
-        let ssf = self.auth_ssf.map(|ssf| ssf.to_string());
-        let waited = self.waited.map(|seconds| seconds.to_string());
-        let mut all = |fields: &[(&'static str, Option<&str>)]| -> fmt::Result {
-            fields.iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| take(name, value)))
-        };
-        all(&[
-            ("ts", ts.as_deref()),
-            ("queue_id", self.queue_id.as_deref()),
-            ("verdict", self.verdict.map(Verdict::as_str)),
-            ("mode", self.mode.map(Mode::as_str)),
-            ("disposition", self.disposition.map(Disposition::as_str)),
-            ("rule", self.rule.as_deref()),
-            ("side", self.side.map(Side::as_str)),
-            ("key", self.key.as_deref()),
-            ("reason", self.reason.as_deref()),
-            ("reply", self.reply.as_deref()),
-            ("direction", Some(self.direction.as_str())),
-            ("client_name", self.client_name.as_deref()),
-            ("client_addr", self.client_addr.as_deref()),
-            ("client_resolve", self.client_resolve.as_deref()),
-            ("server_name", self.server_name.as_deref()),
-            ("server_addr", self.server_addr.as_deref()),
-            ("sender", self.sender.as_deref()),
-            ("recipient", self.recipient.as_deref()),
-            ("auth", self.auth.as_deref()),
-            ("tls_version", self.tls_version.as_deref()),
-            ("cipher", self.cipher.as_deref()),
-            ("cipher_bits", bits.as_deref()),
-            ("auth_ssf", ssf.as_deref()),
-            ("verify", self.verify.as_deref()),
-            ("cn_subject", self.cn_subject.as_deref()),
-            ("cert_subject", self.cert_subject.as_deref()),
-            ("cert_issuer", self.cert_issuer.as_deref()),
-            ("waited", waited.as_deref()),
-        ])?;
-        for failure in &self.failures {
-            let told = format!(
-                "{} {} {} {}: {}",
-                failure.mode, failure.rule, failure.side, failure.key, failure.reason
-            );
-            all(&[("failed", Some(&told))])?;
-        }
-        all(&[("host", self.host.as_deref()), ("policy", self.policy.as_deref())])
-    }
-}
-
-impl fmt::Display for Record<'_> {
-    /// One line in sendmail's manner: the queue id, then `key=value`, separated by commas. The time stamp
-    /// is the log's own.
+impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:", Value(self.queue_id.as_deref().unwrap_or("NOQUEUE")))?;
-        let mut separator = " ";
-        self.fields(|name, value| {
-            let stands_elsewhere = matches!(name, "ts" | "queue_id");
-            if stands_elsewhere || (name == "direction" && self.direction == Direction::Inbound) {
-                return Ok(());
-            }
-            write!(f, "{separator}{name}={}", Value(value))?;
-            separator = ", ";
-            Ok(())
-        })
+        self.write(f)
     }
 }
 
@@ -502,7 +437,7 @@ mod tests {
         let facts = Facts::inbound(told);
         let decision = decide(&policy, &facts, envelope, Day(0));
         let mut out = Vec::new();
-        Record::new(TS, &facts, envelope, &decision, policy.fingerprint()).write_json(&mut out).unwrap();
+        Record::new(TS, &facts, envelope, &decision, policy.fingerprint()).write_json(&mut out);
         String::from_utf8(out).unwrap()
     }
 

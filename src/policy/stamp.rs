@@ -1,11 +1,12 @@
 //! Time stamps as programs write them by the million: RFC 3339, to the microsecond.
 //!
-//! Promises: what is read here is what jiff reads of the same text. What is written in any other way, and what is no time
+//! Promises: what is read here is what jiff reads of the same text, and what is written is what jiff writes. What is written in any other way, and what is no time
 //! (a leap second among that), is left to whoever asks.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
+use std::ops::Deref;
 
 /// So many bytes, without the zone.
 pub const LENGTH: usize = b"2026-11-22T02:07:29.015527".len();
@@ -55,6 +56,53 @@ pub fn utc(text: &[u8]) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(at.ok()?).ok()
 }
 
+/// A time, written: `2026-11-22T02:07:29.015527Z`. To be used as the text that it is.
+#[derive(Clone, Debug)]
+pub struct Stamp(Written);
+
+#[derive(Clone, Debug)]
+enum Written {
+    Usual([u8; LENGTH + 1]),
+    /// A year that has more than four digits, or a sign.
+    Other(String),
+}
+
+impl Stamp {
+    /// Of a time; what is less than a microsecond is cut off.
+    pub fn of(at: Timestamp) -> Self {
+        let civil = Offset::UTC.to_datetime(at);
+        let Ok(year) = u16::try_from(civil.year()) else { return Self(Written::Other(format!("{at:.6}"))) };
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        let mut put = |end: usize, digits: usize, mut number: u32| {
+            for place in text.iter_mut().take(end).rev().take(digits) {
+                *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
+                number /= 10;
+            }
+        };
+        let part = |part: i8| u32::from(part.unsigned_abs());
+        put(4, 4, year.into());
+        put(7, 2, part(civil.month()));
+        put(10, 2, part(civil.day()));
+        put(13, 2, part(civil.hour()));
+        put(16, 2, part(civil.minute()));
+        put(19, 2, part(civil.second()));
+        put(26, 6, civil.subsec_nanosecond().unsigned_abs() / 1000);
+        Self(Written::Usual(text))
+    }
+}
+
+impl Deref for Stamp {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match &self.0 {
+            // All ASCII.
+            Written::Usual(text) => str::from_utf8(text).unwrap_or_default(),
+            Written::Other(text) => text,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +126,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn jiff_writes_the_same(nanos in -377_705_000_000_000_000_000i128..253_402_207_000_000_000_000) {
+            let at = Timestamp::from_nanosecond(nanos).unwrap();
+            prop_assert_eq!(&*Stamp::of(at), format!("{at:.6}"));
+        }
+
         #[test]
         fn jiff_reads_the_same(micros in -377_705_000_000_000_000i64..253_402_207_000_000_000) {
             let at = Timestamp::from_microsecond(micros).unwrap();

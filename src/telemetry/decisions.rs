@@ -40,10 +40,7 @@ impl Decisions {
             return;
         }
         let mut line = Vec::with_capacity(768);
-        // Strings and numbers into memory: cannot fail.
-        if record.write_json(&mut line).is_err() {
-            return;
-        }
+        record.write_json(&mut line);
         let line = Bytes::from(line);
         if in_log {
             self.log.take(Entry::Decision(line.clone()));

@@ -5,9 +5,11 @@
 
 use crate::policy::decide::Disposition;
 use crate::policy::record::{OneLine, Record, Value, is_unsafe};
+use crate::policy::stamp::Stamp;
 use bytes::Bytes;
 use serde::ser::{SerializeMap, Serializer};
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
 use tracing::Level;
@@ -111,13 +113,18 @@ impl Entry {
                 // Into memory, here and below: cannot fail.
                 let _ = writeln!(out, "{:.6} {} {}", event.ts, event.level, Words(event));
             }
-            (Self::Decision(json), Format::Text) => match record(json) {
-                Some(record) => {
-                    let _ = writeln!(out, "{:.6} INFO {record}", record.ts.unwrap_or_default());
+            (Self::Decision(json), Format::Text) => {
+                let mut record = Record::default();
+                if read(json, &mut record) {
+                    out.extend_from_slice(Stamp::of(record.ts.unwrap_or_default()).as_bytes());
+                    out.extend_from_slice(b" INFO ");
+                    let _ = record.write_text(&mut Utf8(out));
+                    out.push(b'\n');
+                } else {
+                    // What is not understood is not lost.
+                    out.extend_from_slice(json);
                 }
-                // What is not understood is not lost.
-                None => out.extend_from_slice(json),
-            },
+            }
         }
     }
 
@@ -125,7 +132,11 @@ impl Entry {
     pub fn priority(&self) -> Priority {
         match self {
             Self::Event(event) => Priority::of(event.level),
-            Self::Decision(json) => record(json).map_or(Priority::Info, |record| priority(&record)),
+            Self::Decision(json) => {
+                let mut record = Record::default();
+                read(json, &mut record);
+                priority(&record)
+            }
         }
     }
 
@@ -140,12 +151,13 @@ impl Entry {
                 fields: event.fields.iter().map(|(name, value)| (*name, value.as_str().into())).collect(),
             },
             Self::Decision(json) => {
-                let record = record(json).unwrap_or_default();
+                let mut record = Record::default();
+                read(json, &mut record);
                 let mut fields = Vec::with_capacity(32);
                 // Into memory: cannot fail.
                 let _ = record.fields(|name, value| {
                     fields.push((name, Cow::Owned(value.to_owned())));
-                    Ok(())
+                    Ok::<_, Infallible>(())
                 });
                 Said {
                     ts: record.ts.unwrap_or_default(),
@@ -159,9 +171,20 @@ impl Entry {
     }
 }
 
-/// The record that a line of JSON holds. Lines are this program's own, so there always is one.
-fn record(json: &[u8]) -> Option<Record<'_>> {
-    serde_json::from_slice(json).ok()
+/// Reads the record that a line of JSON holds. Lines are this program's own, so there always is one.
+fn read<'j>(json: &'j [u8], record: &mut Record<'j>) -> bool {
+    let line = json.strip_suffix(b"\n").unwrap_or(json);
+    str::from_utf8(line).is_ok_and(|line| record.read_json(line).is_ok())
+}
+
+/// Bytes that text is appended to.
+struct Utf8<'o>(&'o mut Vec<u8>);
+
+impl fmt::Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 fn priority(record: &Record<'_>) -> Priority {

@@ -44,7 +44,7 @@ impl Environment for World {
 
     fn record(&self, _: &Facts<'_>, _: &Decision<'_>, record: &Record<'_>) {
         let mut line = Vec::new();
-        record.write_json(&mut line).unwrap();
+        record.write_json(&mut line);
         self.records.lock().unwrap().push(serde_json::from_slice(&line).unwrap());
     }
 }

@@ -274,6 +274,6 @@ pub(crate) fn case() -> impl Strategy<Value = Case> {
 /// A record as the file of decisions has it.
 pub(crate) fn line(record: &Record<'_>) -> String {
     let mut out = Vec::new();
-    record.write_json(&mut out).unwrap();
+    record.write_json(&mut out);
     String::from_utf8(out).unwrap()
 }

@@ -26,6 +26,8 @@ use table::{Decisions, Hosts, Table};
 const APPLICATION_ID: i32 = 0x454e_4352;
 /// From each version to the next; the first makes an empty file version 1.
 const MIGRATIONS: [&str; 1] = [include_str!("schema.sql")];
+/// The memory that a writer's pages may take, in the notation of `PRAGMA cache_size`.
+const CACHE_KIB: i64 = -16 * 1024;
 /// How long a person waits for a file that somebody else is writing to.
 const WAIT: Duration = Duration::from_secs(5);
 /// The store's name in the daemon's state folder.
@@ -172,6 +174,8 @@ impl Store {
             }
             // Readers do not wait for the writer, nor the writer for readers.
             connection.pragma_update(None, "journal_mode", "WAL")?;
+            // Of a busy day all of it: else each batch writes and reads its pages again and again.
+            connection.pragma_update(None, "cache_size", CACHE_KIB)?;
             // What a power failure takes of the last seconds is evidence, not mail.
             connection.pragma_update(None, "synchronous", "NORMAL")?;
             if found < MIGRATIONS.len() {
@@ -377,12 +381,13 @@ fn add_bucket<T: Table>(
         evict::<T>(transaction, period, rank.peer())?;
     }
     let mut upsert = transaction.prepare_cached(&T::upsert())?;
-    for (peer, row, counts) in bucket.iter() {
-        let others = T::Peer::others(peer.known_by());
-        let kept = *peer == others || is_kept(&Rank::of(peer.clone()));
-        let mut values = T::values(period, if kept { peer } else { &others }, row);
-        values.extend(T::count_values(counts));
-        upsert.execute(params_from_iter(values))?;
+    for (rank, peer, rows) in bucket.by_peer() {
+        let others = rank.is_some_and(|rank| !is_kept(rank)).then(|| T::Peer::others(peer.known_by()));
+        for (row, counts) in rows {
+            let mut values = T::values(period, others.as_ref().unwrap_or(peer), row);
+            values.extend(T::count_values(*counts));
+            upsert.execute(params_from_iter(values))?;
+        }
     }
     Ok(())
 }

@@ -277,7 +277,7 @@ mod tests {
         }
         let record = read(OWN[0]).unwrap();
         let mut again = Vec::new();
-        record.write_json(&mut again).unwrap();
+        record.write_json(&mut again);
         assert_eq!(std::str::from_utf8(&again).unwrap().trim_end(), OWN[0]);
     }
 

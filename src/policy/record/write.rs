@@ -1,0 +1,327 @@
+//! A record as a line, of JSON and of text, at the speed that every message of a site takes.
+//!
+//! Promises: the JSON is what serde makes of the record by [`OneLine`], to the byte. Nothing is asked of the allocator but
+//! room in the line.
+
+use super::{OneLine, Record, Value, Verdict};
+use crate::policy::decide::Disposition;
+use crate::policy::facts::Direction;
+use crate::policy::rule::{Mode, Side};
+use crate::policy::stamp::Stamp;
+use serde::Serialize;
+use std::fmt;
+
+impl Record<'_> {
+    /// Appends the record as one line of JSON, with its line feed. Line separators of Unicode, control and
+    /// bidirectional characters are escaped too, so that no viewer sees a line where there is none.
+    pub fn write_json(&self, out: &mut Vec<u8>) {
+        let mut line = Json { out, separator: b'{' };
+        if let Some(ts) = self.ts {
+            line.name("ts");
+            line.plain(&Stamp::of(ts));
+        }
+        line.text("host", self.host.as_deref());
+        line.text("queue_id", self.queue_id.as_deref());
+        line.word("direction", Some(self.direction.as_str()));
+        line.text("client_name", self.client_name.as_deref());
+        line.text("client_addr", self.client_addr.as_deref());
+        line.text("client_resolve", self.client_resolve.as_deref());
+        line.text("server_name", self.server_name.as_deref());
+        line.text("server_addr", self.server_addr.as_deref());
+        line.text("sender", self.sender.as_deref());
+        line.text("recipient", self.recipient.as_deref());
+        line.text("auth", self.auth.as_deref());
+        line.text("tls_version", self.tls_version.as_deref());
+        line.text("cipher", self.cipher.as_deref());
+        line.number("cipher_bits", self.cipher_bits.map(u32::from));
+        line.number("auth_ssf", self.auth_ssf.map(u32::from));
+        line.text("verify", self.verify.as_deref());
+        line.text("cn_subject", self.cn_subject.as_deref());
+        line.text("cert_subject", self.cert_subject.as_deref());
+        line.text("cert_issuer", self.cert_issuer.as_deref());
+        line.number("waited", self.waited);
+        line.word("verdict", self.verdict.map(Verdict::as_str));
+        line.word("mode", self.mode.map(Mode::as_str));
+        line.word("disposition", self.disposition.map(Disposition::as_str));
+        line.text("rule", self.rule.as_deref());
+        line.word("side", self.side.map(Side::as_str));
+        line.text("key", self.key.as_deref());
+        line.text("reason", self.reason.as_deref());
+        line.text("reply", self.reply.as_deref());
+        if !self.failures.is_empty() {
+            line.name("failures");
+            line.separator = b'[';
+            for failure in &self.failures {
+                line.begin();
+                let mut inner = Json { out: &mut *line.out, separator: b'{' };
+                inner.text("rule", Some(&failure.rule));
+                inner.word("side", Some(failure.side.as_str()));
+                inner.text("key", Some(&failure.key));
+                inner.word("mode", Some(failure.mode.as_str()));
+                inner.text("reason", Some(&failure.reason));
+                inner.out.push(b'}');
+            }
+            line.out.push(b']');
+        }
+        line.text("policy", self.policy.as_deref());
+        line.out.extend_from_slice(b"}\n");
+    }
+
+    /// Gives every field that is known by its name, in the order of the text form; every mode that was not met
+    /// as a `failed` of its own.
+    pub fn fields<E>(&self, mut take: impl FnMut(&'static str, &str) -> Result<(), E>) -> Result<(), E> {
+        let ts = self.ts.map(Stamp::of);
+        let [bits, ssf, waited] =
+            [self.cipher_bits.map(u32::from), self.auth_ssf.map(u32::from), self.waited]
+                .map(|number| number.map(Digits::of));
+        let mut all = |fields: &[(&'static str, Option<&str>)]| -> Result<(), E> {
+            fields.iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| take(name, value)))
+        };
+        all(&[
+            ("ts", ts.as_deref()),
+            ("queue_id", self.queue_id.as_deref()),
+            ("verdict", self.verdict.map(Verdict::as_str)),
+            ("mode", self.mode.map(Mode::as_str)),
+            ("disposition", self.disposition.map(Disposition::as_str)),
+            ("rule", self.rule.as_deref()),
+            ("side", self.side.map(Side::as_str)),
+            ("key", self.key.as_deref()),
+            ("reason", self.reason.as_deref()),
+            ("reply", self.reply.as_deref()),
+            ("direction", Some(self.direction.as_str())),
+            ("client_name", self.client_name.as_deref()),
+            ("client_addr", self.client_addr.as_deref()),
+            ("client_resolve", self.client_resolve.as_deref()),
+            ("server_name", self.server_name.as_deref()),
+            ("server_addr", self.server_addr.as_deref()),
+            ("sender", self.sender.as_deref()),
+            ("recipient", self.recipient.as_deref()),
+            ("auth", self.auth.as_deref()),
+            ("tls_version", self.tls_version.as_deref()),
+            ("cipher", self.cipher.as_deref()),
+            ("cipher_bits", bits.as_ref().map(Digits::as_str)),
+            ("auth_ssf", ssf.as_ref().map(Digits::as_str)),
+            ("verify", self.verify.as_deref()),
+            ("cn_subject", self.cn_subject.as_deref()),
+            ("cert_subject", self.cert_subject.as_deref()),
+            ("cert_issuer", self.cert_issuer.as_deref()),
+            ("waited", waited.as_ref().map(Digits::as_str)),
+        ])?;
+        for failure in &self.failures {
+            let told = format!(
+                "{} {} {} {}: {}",
+                failure.mode, failure.rule, failure.side, failure.key, failure.reason
+            );
+            all(&[("failed", Some(&told))])?;
+        }
+        all(&[("host", self.host.as_deref()), ("policy", self.policy.as_deref())])
+    }
+
+    /// One line in sendmail's manner: the queue id, then `key=value`, separated by commas. The time stamp
+    /// is the log's own.
+    pub fn write_text(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        Value(self.queue_id.as_deref().unwrap_or("NOQUEUE")).write(out)?;
+        out.write_char(':')?;
+        let mut separator = " ";
+        self.fields(|name, value| {
+            let stands_elsewhere = matches!(name, "ts" | "queue_id");
+            if stands_elsewhere || (name == "direction" && self.direction == Direction::Inbound) {
+                return Ok(());
+            }
+            out.write_str(separator)?;
+            out.write_str(name)?;
+            out.write_char('=')?;
+            separator = ", ";
+            Value(value).write(out)
+        })
+    }
+}
+
+impl fmt::Display for Record<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write_text(f)
+    }
+}
+
+/// An object that is being written.
+struct Json<'o> {
+    out: &'o mut Vec<u8>,
+    /// What comes before the next of it.
+    separator: u8,
+}
+
+impl Json<'_> {
+    fn begin(&mut self) {
+        self.out.push(self.separator);
+        self.separator = b',';
+    }
+
+    /// A name of ours: nothing in it needs an escape.
+    fn name(&mut self, name: &'static str) {
+        self.begin();
+        self.plain(name);
+        self.out.push(b':');
+    }
+
+    /// A word of ours.
+    fn plain(&mut self, word: &str) {
+        self.out.push(b'"');
+        self.out.extend_from_slice(word.as_bytes());
+        self.out.push(b'"');
+    }
+
+    fn word(&mut self, name: &'static str, word: Option<&'static str>) {
+        if let Some(word) = word {
+            self.name(name);
+            self.plain(word);
+        }
+    }
+
+    fn text(&mut self, name: &'static str, text: Option<&str>) {
+        let Some(text) = text else { return };
+        self.name(name);
+        let odd = |byte: u8| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';
+        if text.bytes().fold(false, |found, byte| found | odd(byte)) {
+            // A string into memory: cannot fail.
+            let _ = text.serialize(&mut serde_json::Serializer::with_formatter(&mut *self.out, OneLine));
+        } else {
+            self.plain(text);
+        }
+    }
+
+    fn number(&mut self, name: &'static str, number: Option<u32>) {
+        if let Some(number) = number {
+            self.name(name);
+            self.out.extend_from_slice(Digits::of(number).as_str().as_bytes());
+        }
+    }
+}
+
+/// A number, written.
+struct Digits {
+    text: [u8; Self::MOST],
+    from: usize,
+}
+
+impl Digits {
+    /// Of 4,294,967,295.
+    const MOST: usize = 10;
+
+    fn of(mut number: u32) -> Self {
+        let mut digits = Self { text: [b'0'; Self::MOST], from: Self::MOST };
+        for (place, digit) in digits.text.iter_mut().enumerate().rev() {
+            *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
+            digits.from = place;
+            number /= 10;
+            if number == 0 {
+                break;
+            }
+        }
+        digits
+    }
+
+    fn as_str(&self) -> &str {
+        self.text.get(self.from..).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::record::FailureRecord;
+    use proptest::prelude::*;
+    use std::borrow::Cow;
+
+    fn serdes(record: &Record<'_>) -> String {
+        let mut line = Vec::new();
+        record.serialize(&mut serde_json::Serializer::with_formatter(&mut line, OneLine)).unwrap();
+        line.push(b'\n');
+        String::from_utf8(line).unwrap()
+    }
+
+    fn ours(record: &Record<'_>) -> String {
+        let mut line = Vec::new();
+        record.write_json(&mut line);
+        String::from_utf8(line).unwrap()
+    }
+
+    #[test]
+    fn numbers_are_written_as_rust_writes_them() {
+        for number in [0, 1, 9, 10, 256, 65535, 99_999, 100_000, u32::MAX] {
+            assert_eq!(Digits::of(number).as_str(), number.to_string());
+        }
+    }
+
+    fn text() -> impl Strategy<Value = Option<Cow<'static, str>>> {
+        prop_oneof![
+            Just(None),
+            "[ -~]{0,20}".prop_map(|text| Some(text.into())),
+            proptest::collection::vec(any::<char>(), 0..8)
+                .prop_map(|chars| Some(String::from_iter(chars).into())),
+            Just(Some("\u{202e}\u{feff}\u{2028}\n\"\\".into())),
+        ]
+    }
+
+    prop_compose! {
+        fn record()(
+            texts in proptest::collection::vec(text(), 18),
+            ts in proptest::option::of(-377_705_000_000_000_000i64..253_402_207_000_000_000),
+            bits in any::<(Option<u16>, Option<u16>, Option<u32>)>(),
+            outbound in any::<bool>(),
+            words in any::<[Option<bool>; 4]>(),
+            failures in proptest::collection::vec((text(), text(), text(), any::<bool>()), 0..3),
+        ) -> Record<'static> {
+            let mut texts = texts.into_iter();
+            let mut next = || texts.next().flatten();
+            let failure = |(rule, key, reason, first): (Option<_>, Option<_>, Option<_>, bool)| FailureRecord {
+                rule: rule.unwrap_or_default(),
+                side: if first { Side::Client } else { Side::RecipientOutbound },
+                key: key.unwrap_or_default(),
+                mode: if first { Mode::SoftFail } else { Mode::Observe },
+                reason: reason.unwrap_or_default(),
+            };
+            Record {
+                ts: ts.map(|ts| jiff::Timestamp::from_microsecond(ts).unwrap()),
+                host: next(),
+                queue_id: next(),
+                direction: if outbound { Direction::Outbound } else { Direction::Inbound },
+                client_name: next(),
+                client_addr: next(),
+                client_resolve: next(),
+                server_name: next(),
+                server_addr: next(),
+                sender: next(),
+                recipient: next(),
+                auth: next(),
+                tls_version: next(),
+                cipher: next(),
+                cipher_bits: bits.0,
+                auth_ssf: bits.1,
+                verify: next(),
+                cn_subject: next(),
+                cert_subject: next(),
+                cert_issuer: next(),
+                waited: bits.2,
+                verdict: words[0].map(|first| if first { Verdict::NoRule } else { Verdict::Pass }),
+                mode: words[1].map(|first| if first { Mode::SoftFail } else { Mode::Enforce }),
+                disposition: words[2].map(|first| if first { Disposition::Tempfail } else { Disposition::Accept }),
+                rule: next(),
+                side: words[3].map(|first| if first { Side::RecipientOutbound } else { Side::Sender }),
+                key: next(),
+                reason: None,
+                reply: None,
+                failures: failures.into_iter().map(failure).collect(),
+                policy: None,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn serde_writes_the_same(record in record()) {
+            prop_assert_eq!(ours(&record), serdes(&record));
+            let text = record.to_string();
+            prop_assert_eq!(text.lines().count(), 1);
+        }
+    }
+}
