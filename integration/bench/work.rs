@@ -5,6 +5,8 @@
 
 use bytes::Bytes;
 use encr_milter::environment::Environment;
+use encr_milter::evidence::observed::Observed;
+use encr_milter::evidence::rollup::Rollup;
 use encr_milter::milter::session::{Answer, Session};
 use encr_milter::policy::attempt::Attempt;
 use encr_milter::policy::decide::{Decision, Envelope, Verdict, decide};
@@ -16,6 +18,7 @@ use encr_milter::policy::{Day, Policy};
 use encr_milter::policy_file::diff::diff;
 use encr_milter::policy_file::load::{DEFAULT_MAX_SIZE, Disk, Request, load};
 use encr_milter::replay::{Audience, Options, Origin, Problem, Replay};
+use encr_milter::telemetry::entry::{Entry, Format};
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::fs;
@@ -73,6 +76,7 @@ pub(crate) fn all(folder: &Path, sizes: &[usize]) -> Vec<Work> {
     }
     let site = Site::of(folder, 1000);
     all.extend(recording(&site));
+    all.extend(counting(&site));
     all.extend(answering(&site));
     all.extend(replaying(folder));
     all
@@ -257,6 +261,43 @@ fn recording(site: &Site) -> Vec<Work> {
         }));
     }
     all
+}
+
+/// What is done with a decision by the threads that do not answer: counted as evidence, and told in the log.
+fn counting(site: &Site) -> Vec<Work> {
+    let at: jiff::Timestamp = "2026-11-22T17:38:54.123456Z".parse().unwrap();
+    let policy: &'static Policy = Box::leak(Box::new(Arc::clone(&site.policy)));
+    let decided: &'static [_] = Vec::leak(
+        site.asking()
+            .map(|n| {
+                let facts: &'static Facts<'static> =
+                    Box::leak(Box::new(facts(format!("mx.{}", name(n)), Some("256"))));
+                (facts, decide(policy, facts, ENVELOPE, DAY))
+            })
+            .collect(),
+    );
+    let observed = move |n: usize| {
+        let (facts, decision) = &decided[n % ASKING];
+        Observed::of(facts, decision, at)
+    };
+    let all: Vec<_> = (0..ASKING).map(observed).collect();
+    let mut rollup = Rollup::new(ASKING / 2);
+    let mut line = Vec::new();
+    let (facts, decision) = &decided[0];
+    Record::new(at, facts, ENVELOPE, decision, policy.fingerprint()).write_json(&mut line);
+    let entry = Entry::Decision(line.into());
+    let mut text = Vec::with_capacity(4096);
+    vec![
+        Work::small("evidence, what of a decision is counted".to_owned(), move |n| {
+            black_box(observed(n));
+        }),
+        Work::small("evidence, a decision counted".to_owned(), move |n| rollup.observe(&all[n % ASKING])),
+        Work::small("log, a decision as text".to_owned(), move |_| {
+            text.clear();
+            entry.line(Format::Text, &mut text);
+            black_box(&text);
+        }),
+    ]
 }
 
 /// The world of a session: time stands still, records are written and forgotten.

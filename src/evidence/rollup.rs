@@ -14,10 +14,11 @@ use crate::policy::domain::{Normalised, registrable};
 use crate::policy::network::neighbourhood;
 use crate::policy::rule::{Mode, Side};
 use crate::policy::{Day, Policy};
+use foldhash::fast::RandomState;
 use siphasher::sip::SipHasher13;
 use std::borrow::Cow;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
@@ -239,13 +240,16 @@ impl<P: Ranked> Rank<P> {
     }
 }
 
+/// The counts of one peer.
+type Rows<R> = std::collections::HashMap<R, Counts, RandomState>;
+
 /// The counts of one day or month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket<P: Ord, R: Eq + Hash> {
     max_peers: usize,
-    peers: BTreeMap<Rank<P>, HashMap<R, Counts>>,
+    peers: BTreeMap<Rank<P>, Rows<R>>,
     /// Never evicted: one for each of [`KnownBy`].
-    others: BTreeMap<P, HashMap<R, Counts>>,
+    others: BTreeMap<P, Rows<R>>,
     rows: usize,
 }
 
@@ -262,7 +266,7 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
 
     /// All counts, by peer, so that who writes them to a tree goes through it once. Of those who are kept apart with
     /// their rank.
-    pub fn by_peer(&self) -> impl Iterator<Item = (Option<&Rank<P>>, &P, &HashMap<R, Counts>)> {
+    pub fn by_peer(&self) -> impl Iterator<Item = (Option<&Rank<P>>, &P, &Rows<R>)> {
         let ranked = self.peers.iter().map(|(rank, rows)| (Some(rank), rank.peer(), rows));
         let mut all: Vec<_> =
             ranked.chain(self.others.iter().map(|(peer, rows)| (None, peer, rows))).collect();
@@ -338,7 +342,7 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
 }
 
 /// Whether the row is new.
-fn count<R: Eq + Hash>(rows: &mut HashMap<R, Counts>, row: R, counts: Counts) -> bool {
+fn count<R: Eq + Hash>(rows: &mut Rows<R>, row: R, counts: Counts) -> bool {
     let before = rows.len();
     rows.entry(row).and_modify(|known| known.add(counts)).or_insert(counts);
     rows.len() > before
@@ -352,6 +356,8 @@ pub struct Rollup {
     months: BTreeMap<String, Bucket<Host, Session>>,
     standing: BTreeSet<Standing>,
     decisions: u64,
+    /// The day of the last decision, and as it is written.
+    last_day: (Day, String),
 }
 
 /// The bounds that are still to be put on days to come, and how counts came here, are no part of what was counted.
@@ -370,6 +376,7 @@ impl Rollup {
             months: BTreeMap::new(),
             standing: BTreeSet::new(),
             decisions: 0,
+            last_day: (Day(0), Day(0).to_string()),
         }
     }
 
@@ -389,21 +396,27 @@ impl Rollup {
         let peer = Peer { known_by, domain, network: network.unwrap_or_default() };
         let session = Session {
             direction: observed.direction.as_str().into(),
-            version: owned(observed.version()),
-            cipher: owned(observed.cipher()),
+            version: word(observed.version()),
+            cipher: word(observed.cipher()),
             bits: observed.bits,
-            verify: owned(observed.verify()),
+            verify: word(observed.verify()),
         };
-        let day = Day::of_unix_seconds(observed.at).to_string();
+        let at = Day::of_unix_seconds(observed.at);
+        if self.last_day.0 != at {
+            self.last_day = (at, at.to_string());
+        }
+        let day = self.last_day.1.as_str();
         // `2026-11` of `2026-11-22`.
-        let month = day.rsplit_once('-').map_or(day.as_str(), |(month, _)| month).to_owned();
+        let month = day.rsplit_once('-').map_or(day, |(month, _)| month);
         let max_peers = self.max_peers;
         // Whom nobody judges, or knows, has no dossier.
-        if let Some(host) = host_of(&peer, name, address).filter(|_| !observed.settled) {
-            let bucket = self.months.entry(month).or_insert_with(|| Bucket::new(max_peers));
+        if !observed.settled
+            && let Some(host) = host_of(&peer, name, address)
+            && let Some(bucket) = bucket_of(&mut self.months, month, max_peers)
+        {
             bucket.add(host, session.clone(), counts);
         }
-        let bucket = self.days.entry(day).or_insert_with(|| Bucket::new(max_peers));
+        let Some(bucket) = bucket_of(&mut self.days, day, max_peers) else { return };
         let alone = Row {
             direction: session.direction,
             side: Word::Borrowed(""),
@@ -522,8 +535,41 @@ fn merge_buckets<P: Ranked, R: Eq + Hash>(
     }
 }
 
+fn bucket_of<'b, P: Ranked, R: Eq + Hash>(
+    buckets: &'b mut BTreeMap<String, Bucket<P, R>>,
+    period: &str,
+    max_peers: usize,
+) -> Option<&'b mut Bucket<P, R>> {
+    if !buckets.contains_key(period) {
+        buckets.insert(period.to_owned(), Bucket::new(max_peers));
+    }
+    buckets.get_mut(period)
+}
+
 fn owned(text: &str) -> Word {
     Word::Owned(text.to_owned())
+}
+
+/// Words of nearly every session, which need no memory of their own.
+const USUAL: &[&str] = &[
+    "",
+    "TLSv1.3",
+    "TLSv1.2",
+    "NOT",
+    "OK",
+    "FAIL",
+    "NO",
+    "NONE",
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+];
+
+fn word(text: &str) -> Word {
+    USUAL.iter().find(|usual| **usual == text).map_or_else(|| owned(text), |usual| Word::Borrowed(usual))
 }
 
 fn fared_word(fared: Fared) -> &'static str {

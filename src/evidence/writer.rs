@@ -41,6 +41,8 @@ const SAY_LOSSES: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_hours(1);
 /// How long `close` tries to write.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How far the thread that counts steps back before those that answer: where they need the processors, it waits.
+const NICE: i32 = 10;
 /// What every SQLite file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -147,8 +149,11 @@ impl Writer {
         let state = Arc::new(State::default());
         let evidence = Evidence { queue, state: Arc::clone(&state) };
         let worker = Worker::new(state_folder.join(FILE_NAME), settings, Box::new(policy), state);
-        let thread =
-            std::thread::Builder::new().name("evidence".into()).spawn(move || worker.run(&messages))?;
+        let thread = std::thread::Builder::new().name("evidence".into()).spawn(move || {
+            // Where it may not, it counts all the same.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            worker.run(&messages);
+        })?;
         Ok(Self { evidence, thread })
     }
 

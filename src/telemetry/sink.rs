@@ -31,6 +31,8 @@ const BATCH: usize = 128 * 1024;
 /// How long the writer lets entries gather once one has come: whoever says something wakes it once in that time, and
 /// not with each entry. That is two hundred times a second at most, and what a kill may lose of the log.
 const GATHER: Duration = Duration::from_millis(5);
+/// How far the writer steps back before those that answer. Not far: what waits for it is bounded.
+const NICE: i32 = 5;
 /// How long `close` waits for a disk that does not answer.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -146,9 +148,11 @@ impl Sink {
         let state = Arc::new(State::default());
         let sink = Self { queue, state: Arc::clone(&state) };
         let (mut output, opened) = Output::new(target, format, loss_note(&sink));
-        let thread = std::thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || write_entries(&messages, &mut output, &state))?;
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // Where it may not, it writes all the same.
+            let _ = rustix::process::setpriority_process(None, NICE);
+            write_entries(&messages, &mut output, &state);
+        })?;
         Ok((Writer { sink, thread }, opened))
     }
 
