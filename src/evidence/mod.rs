@@ -6,6 +6,7 @@
 //! Promises: counts of several hosts, put together in any order, are those of one host that saw it all; so are
 //! the bounds on them. Must not: have a say in a decision, or hold one up; know mail addresses.
 
+mod batch;
 pub mod observed;
 pub mod questions;
 pub mod ripeness;

@@ -10,6 +10,7 @@ use crate::policy::lookup::Key;
 use crate::policy::record::{FailureRecord, Record};
 use crate::policy::rule::{Mode, Side};
 use std::fmt::{Display, Write};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// The longest text of a TLS session that is kept. OpenSSL's names have some 30 bytes.
@@ -17,7 +18,7 @@ const MAX_TOLD: usize = 64;
 /// A longer name is none: the DNS allows 253 bytes.
 const MAX_NAME: usize = 256;
 
-/// One decision, as far as it is counted.
+/// One decision, as far as it is counted. Two are the same where they would be counted as the same, whenever that was.
 #[derive(Clone, Debug)]
 pub struct Observed {
     /// When, in seconds since 1970-01-01 00:00 UTC.
@@ -38,7 +39,7 @@ pub struct Observed {
 }
 
 /// A rule that was held, and how it fared. Its name and key are [`Observed::rule`] and [`Observed::key`].
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct HeldRule {
     pub(super) side: Side,
     /// Whether its key names somebody: it is not `*`.
@@ -60,7 +61,7 @@ const REASON: usize = 4;
 const RULES: usize = 5;
 
 /// Some texts in one allocation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Texts {
     all: String,
     ends: [u32; RULES + 2 * SIDES],
@@ -88,6 +89,26 @@ impl Texts {
 /// At most [`MAX_TOLD`] bytes, whole characters.
 fn cut(text: &str) -> &str {
     text.get(..text.floor_char_boundary(MAX_TOLD)).unwrap_or_default()
+}
+
+impl PartialEq for Observed {
+    fn eq(&self, other: &Self) -> bool {
+        let facts = |of: &Self| {
+            let fared = (of.verdict, of.disposition, of.settled, of.authenticated);
+            (of.direction, of.address, of.bits, fared, of.held)
+        };
+        facts(self) == facts(other) && self.texts == other.texts
+    }
+}
+
+impl Eq for Observed {}
+
+impl Hash for Observed {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // What else tells two apart is rare.
+        (self.address, self.verdict).hash(state);
+        self.texts.all.hash(state);
+    }
 }
 
 impl Observed {

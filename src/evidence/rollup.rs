@@ -40,7 +40,8 @@ pub struct Counts {
 }
 
 impl Counts {
-    fn one(at: i64) -> Self {
+    /// One, at that time.
+    pub fn one(at: i64) -> Self {
         Self { count: 1, first: at, last: at }
     }
 
@@ -382,8 +383,12 @@ impl Rollup {
 
     /// Counts a decision.
     pub fn observe(&mut self, observed: &Observed) {
-        self.decisions += 1;
-        let counts = Counts::one(observed.at);
+        self.observe_all(observed, Counts::one(observed.at));
+    }
+
+    /// Counts decisions of one day that are the same.
+    pub fn observe_all(&mut self, observed: &Observed, counts: Counts) {
+        self.decisions += counts.count;
         let known_by =
             observed.held.iter().flatten().copied().map(KnownBy::of).min().unwrap_or(KnownBy::Nothing);
         // Of a person who has authenticated, neither provider nor address is kept.

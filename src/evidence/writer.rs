@@ -5,6 +5,7 @@
 //! missing, counts are kept in memory and writing is tried again; a damaged file is moved aside and a new one begun.
 //! Everything that was taken is written before [`Writer::close`] returns, or counted as lost.
 
+use super::batch::Batch;
 use super::store::FILE_NAME;
 use super::{Observed, Rollup, Store, StoreError};
 use crate::database::{Aside, Identity, beside, identity};
@@ -201,6 +202,8 @@ struct Worker {
     settings: Settings,
     policy: Box<dyn Fn() -> Arc<Policy> + Send>,
     file: Option<Open>,
+    /// What came together, and is not counted yet.
+    batch: Batch,
     /// What is not written yet.
     rollup: Rollup,
     /// What is noted already, in the file or to be written, of what is in force.
@@ -229,6 +232,7 @@ impl Worker {
             settings,
             policy,
             file: None,
+            batch: Batch::default(),
             rollup: Rollup::new(settings.max_peers),
             stood: None,
             day: None,
@@ -251,10 +255,15 @@ impl Worker {
                     // Bounded, for what is due must be done however fast they come.
                     let gathered = std::iter::once(first).chain(messages.try_iter().take(QUEUE));
                     for message in gathered {
-                        let Message::Observed(observed) = message else { return self.close() };
+                        let Message::Observed(observed) = message else {
+                            self.batch.count(&mut self.rollup);
+                            return self.close();
+                        };
                         self.state.queue.fetch_sub(1, Ordering::Relaxed);
-                        self.count(&observed);
+                        self.take(observed);
                     }
+                    self.batch.count(&mut self.rollup);
+                    self.state.unwritten_rows.store(self.rollup.len() as u64, Ordering::Relaxed);
                 }
                 Err(RecvTimeoutError::Disconnected) => return self.close(),
                 Err(RecvTimeoutError::Timeout) => {}
@@ -269,10 +278,9 @@ impl Worker {
         }
     }
 
-    fn count(&mut self, observed: &Observed) {
+    fn take(&mut self, observed: Observed) {
         if self.rollup.len() < MOST_ROWS {
-            self.rollup.observe(observed);
-            self.state.unwritten_rows.store(self.rollup.len() as u64, Ordering::Relaxed);
+            self.batch.take(observed, &mut self.rollup);
         } else {
             self.state.not_written.fetch_add(1, Ordering::Relaxed);
         }

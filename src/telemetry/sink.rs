@@ -17,13 +17,13 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Entries that may wait. At 500 bytes each this is some 8 MB, and half a second of a very busy site.
-const QUEUE: usize = 16 * 1024;
+/// Entries that may wait: two seconds of all that one thread can answer, while a disk writes what it was given.
+const QUEUE: u64 = 128 * 1024;
 /// And their bytes: whoever can make records long must not make the daemon grow.
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that are written at once.
@@ -31,8 +31,6 @@ const BATCH: usize = 128 * 1024;
 /// How long the writer lets entries gather once one has come: whoever says something wakes it once in that time, and
 /// not with each entry. That is two hundred times a second at most, and what a kill may lose of the log.
 const GATHER: Duration = Duration::from_millis(5);
-/// How far the writer steps back before those that answer. Not far: what waits for it is bounded.
-const NICE: i32 = 5;
 /// How long `close` waits for a disk that does not answer.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -124,7 +122,8 @@ pub type LossNote = Box<dyn FnMut(bool) -> Vec<Entry> + Send>;
 /// The way to a place. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Sink {
-    queue: SyncSender<Message>,
+    /// Without a bound of its own, so that it takes no memory for what seldom waits: [`State`] knows how full it is.
+    queue: Sender<Message>,
     state: Arc<State>,
 }
 
@@ -144,15 +143,13 @@ impl Sink {
         name: &str,
         loss_note: impl FnOnce(&Self) -> Option<LossNote>,
     ) -> io::Result<(Writer, io::Result<()>)> {
-        let (queue, messages) = sync_channel(QUEUE);
+        let (queue, messages) = channel();
         let state = Arc::new(State::default());
         let sink = Self { queue, state: Arc::clone(&state) };
         let (mut output, opened) = Output::new(target, format, loss_note(&sink));
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // Where it may not, it writes all the same.
-            let _ = rustix::process::setpriority_process(None, NICE);
-            write_entries(&messages, &mut output, &state);
-        })?;
+        let thread = std::thread::Builder::new()
+            .name(name.to_owned())
+            .spawn(move || write_entries(&messages, &mut output, &state))?;
         Ok((Writer { sink, thread }, opened))
     }
 
@@ -160,23 +157,28 @@ impl Sink {
     pub fn take(&self, entry: Entry) {
         let size = entry.size();
         let queued = self.state.queued.fetch_add(size, Ordering::Relaxed);
-        self.state.waiting.fetch_add(1, Ordering::Relaxed);
-        if queued > QUEUED_BYTES || self.queue.try_send(Message::Entry(entry)).is_err() {
+        let waiting = self.state.waiting.fetch_add(1, Ordering::Relaxed);
+        if queued > QUEUED_BYTES || waiting >= QUEUE || self.queue.send(Message::Entry(entry)).is_err() {
             self.state.queued.fetch_sub(size, Ordering::Relaxed);
             self.state.waiting.fetch_sub(1, Ordering::Relaxed);
             self.state.queue_full.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    /// Tells the writer something behind what waits. False: that is too much already.
+    fn tell(&self, message: Message) -> bool {
+        self.state.waiting.load(Ordering::Relaxed) < QUEUE && self.queue.send(message).is_ok()
+    }
+
     /// Has the writer look whether something was lost, where nobody says anything.
     pub fn look(&self) {
         // Where the queue is full it will look anyway.
-        let _ = self.queue.try_send(Message::Look);
+        self.tell(Message::Look);
     }
 
     /// Opens the place anew, after all entries that were taken before: a file has been moved away.
     pub fn reopen(&self) {
-        if self.queue.try_send(Message::Reopen).is_err() {
+        if !self.tell(Message::Reopen) {
             self.state.reopen.store(true, Ordering::Relaxed);
         }
     }
@@ -187,7 +189,7 @@ impl Sink {
         let mut last = self.state.last_change();
         let number = last.as_ref().map_or(1, |last| last.number + 1);
         let change = last.insert(Change { number, target, format });
-        if self.queue.try_send(Message::Change(change.clone())).is_err() {
+        if !self.tell(Message::Change(change.clone())) {
             self.state.change_now.store(true, Ordering::Relaxed);
         }
     }
@@ -219,19 +221,10 @@ impl Writer {
 
     fn finish(self) {
         let (done, wait) = sync_channel(1);
-        let deadline = Instant::now() + CLOSE_WITHIN;
         self.sink.state.closing.store(true, Ordering::Relaxed);
-        let mut message = Message::Close(done);
-        while let Err(TrySendError::Full(again)) = self.sink.queue.try_send(message) {
-            if Instant::now() >= deadline {
-                return;
-            }
-            message = again;
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        if wait.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-            != Err(RecvTimeoutError::Timeout)
-        {
+        // Where nobody receives it, the thread has ended.
+        let _ = self.sink.queue.send(Message::Close(done));
+        if wait.recv_timeout(CLOSE_WITHIN) != Err(RecvTimeoutError::Timeout) {
             // It has answered, so it has ended; a panic in it has been printed already.
             let _ = self.thread.join();
         }

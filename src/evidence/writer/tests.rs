@@ -63,7 +63,8 @@ fn a_disk_that_damages_every_file_is_not_filled_with_them() {
         // Closed: what is only in the WAL would mend it.
         worker.file = None;
         fs::write(&path, [0x5a; 9000]).unwrap();
-        worker.count(&observed(1));
+        worker.take(observed(1));
+        worker.batch.count(&mut worker.rollup);
         // The first is moved aside; then evidence is kept in memory.
         assert_eq!(worker.flush(), round == 0);
         assert_eq!(worker.rollup.decisions(), round);
@@ -83,7 +84,8 @@ fn what_sqlite_has_beside_the_file_may_be_deleted() {
     std::os::unix::fs::symlink(FILE_NAME, &link).unwrap();
     let mut worker = worker(link, Settings::default());
     for round in 1..=3u64 {
-        worker.count(&observed(1));
+        worker.take(observed(1));
+        worker.batch.count(&mut worker.rollup);
         assert!(worker.flush());
         assert_eq!(Store::open_read_only(&path).unwrap().stats().unwrap().decisions, round);
         assert!(beside(&path).iter().all(|file| file.exists()));
@@ -106,7 +108,8 @@ fn what_cannot_be_written_is_kept_up_to_a_bound() {
     // Two rows each: its network's, and its own.
     let (room, more) = (MOST_ROWS / 2, 500);
     for n in 0..room + more {
-        worker.count(&observed(n));
+        worker.take(observed(n));
+        worker.batch.count(&mut worker.rollup);
         if n % 20_000 == 0 {
             assert!(!worker.flush());
         }
