@@ -63,7 +63,7 @@ fn losses_are_said_by_the_writer_itself() {
     })
     .unwrap();
     // More than the queue holds, faster than any disk.
-    let sent = 40 * QUEUE as u64;
+    let sent = 40 * QUEUE;
     for _ in 0..sent {
         writer.sink().take(line("line\n"));
     }
