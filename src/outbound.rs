@@ -104,7 +104,7 @@ impl Asking {
             let record = Record::new(now, &facts, envelope, &decision, policy.fingerprint());
             environment.record(&facts, &decision, &record);
         }
-        decision.reply.as_ref().map_or(Answer::NotFound, Answer::Refuse).write(out);
+        decision.reply().as_ref().map_or(Answer::NotFound, Answer::Refuse).write(out);
     }
 
     /// What is settled by the answer, and so has a record: a recipient, or the message as a whole.

@@ -7,7 +7,7 @@
 pub mod peers;
 pub mod repeats;
 
-use crate::policy::decide::{Decision, Disposition, Envelope, Verdict, disposition};
+use crate::policy::decide::{Decision, Disposition, Envelope, Reason, Verdict, disposition};
 use crate::policy::domain::{Normalised, split_address};
 use crate::policy::facts::{Direction, Facts, plain_address, told_address};
 use crate::policy::network::neighbourhood;
@@ -105,7 +105,7 @@ pub struct Judged<'a> {
     /// The side on which its key was found.
     pub side: Option<Side>,
     /// Why.
-    pub reason: Option<&'a str>,
+    pub reason: Option<Reason<'a>>,
 }
 
 impl<'a> Judged<'a> {
@@ -115,7 +115,7 @@ impl<'a> Judged<'a> {
             fate: Fate::of(decision.verdict, decision.disposition),
             rule: decision.rule.map(|rule| rule.name.as_str()),
             side: decision.side,
-            reason: decision.reason.as_deref(),
+            reason: decision.reason,
         }
     }
 
@@ -127,7 +127,7 @@ impl<'a> Judged<'a> {
             fate: Fate::of(verdict, done),
             rule: record.rule.as_deref(),
             side: record.side,
-            reason: record.reason.as_deref(),
+            reason: record.reason.as_deref().map(Reason::Words),
         }
     }
 }
@@ -241,9 +241,10 @@ impl Simulation {
         let Some(group) = self.groups.get_mut(at) else { return counted };
         group.messages += 1;
         widen(&mut group.first, &mut group.last, record.ts);
-        let reason = group.reason(acts.reason.unwrap_or_default());
+        let words = acts.reason.map(Reason::words);
+        let reason = group.reason(words.as_deref().unwrap_or_default());
         if group.peers.add(facts) && group.examples.len() < max_examples {
-            group.examples.push(example(record, acts.reason));
+            group.examples.push(example(record, words.as_deref()));
         }
         Counted { told: Some((at, reason)), ..counted }
     }

@@ -278,8 +278,9 @@ fn a_reason_of_exempt_is_that_of_a_decision() {
     let told: Vec<String> = report.exemptions.settled.into_iter().map(|settled| settled.reason).collect();
     let decided = cases.map(|line| {
         let record: Record<'_> = serde_json::from_str(line).unwrap();
-        let decision = decide(&policy, &record.facts(), record.envelope(), Day(0));
-        decision.reason.unwrap().into_owned()
+        let facts = record.facts();
+        let decision = decide(&policy, &facts, record.envelope(), Day(0));
+        decision.reason.unwrap().to_string()
     });
     assert_eq!(told, decided);
 }

@@ -180,8 +180,8 @@ fn deciding(site: &Site) -> Vec<Work> {
     };
     vec![
         of("pass", Verdict::Pass, pass).without_allocation(),
-        of("fail", Verdict::Fail, fail),
-        of("exempt", Verdict::Exempt, exempt),
+        of("fail", Verdict::Fail, fail).without_allocation(),
+        of("exempt", Verdict::Exempt, exempt).without_allocation(),
         of("no rule", Verdict::NoRule, no_rule).without_allocation(),
     ]
 }

@@ -262,7 +262,7 @@ fn picture(
     if let Some(bits) = facts.effective_bits() {
         writeln!(out, "bits         {bits} effective")?;
     }
-    for failure in &decision.failures {
+    for failure in decision.failures() {
         writeln!(out, "not met      {} of rule {}: {}", failure.mode, failure.rule.name, failure.reason)?;
     }
     if decision.settled {

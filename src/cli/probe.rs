@@ -8,6 +8,7 @@ use crate::policy::Policy;
 use crate::policy::decide::{Disposition, Verdict, decide};
 use crate::policy::facts::parse_bits;
 use crate::policy::record::Record;
+use crate::policy::reply::Reply;
 use crate::policy::rule::Mode;
 use crate::probe::fault::Kind;
 use crate::probe::meaning::{self, Demand, Threshold};
@@ -267,8 +268,8 @@ fn host<'a>(look: &'a Look, policy: Option<&'a Policy>, arguments: &Arguments) -
             mode: decision.mode,
             disposition: decision.disposition,
             rule: decision.rule.map(|rule| rule.name.clone()),
-            reason: decision.reason.map(Into::into),
-            reply: decision.reply.map(|reply| reply.to_string()),
+            reason: decision.reason.map(|reason| reason.to_string()),
+            reply: decision.reply().map(Reply::into_line),
             policy: policy.fingerprint().as_str(),
         }
     });

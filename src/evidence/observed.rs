@@ -4,7 +4,7 @@
 //! takes longer (whose domain is that?) is done by whoever counts. What a peer or an odd MTA can fill is cut.
 //! Must not: hold a mail address.
 
-use crate::policy::decide::{AUTHENTICATED, Decision, Disposition, Fared, Held, SIDES, Verdict};
+use crate::policy::decide::{AUTHENTICATED, Decision, Disposition, Fared, Held, Reason, SIDES, Verdict};
 use crate::policy::facts::{Direction, Facts};
 use crate::policy::lookup::Key;
 use crate::policy::record::{FailureRecord, Record};
@@ -115,7 +115,7 @@ impl Observed {
     /// Of a decision.
     pub fn of(facts: &Facts<'_>, decision: &Decision<'_>, at: jiff::Timestamp) -> Self {
         let mut observed = Self::begin(facts, at, decision.verdict, decision.disposition);
-        observed.reason(decision.settled, decision.reason.as_deref());
+        observed.reason(decision.settled, decision.reason);
         for (held, place) in decision.held.iter().flatten().zip(&mut observed.held) {
             let decided = decision.side == Some(held.side);
             let verdict = if decided { decision.verdict } else { verdict_of(held) };
@@ -133,7 +133,8 @@ impl Observed {
         let verdict = record.verdict?;
         let disposition = record.disposition.unwrap_or(Disposition::Accept);
         let mut observed = Self::begin(&record.facts(), record.ts?, verdict, disposition);
-        observed.reason(verdict == Verdict::Exempt && record.rule.is_none(), record.reason.as_deref());
+        let settled = verdict == Verdict::Exempt && record.rule.is_none();
+        observed.reason(settled, record.reason.as_deref().map(Reason::Words));
         let mut places = observed.held.iter_mut();
         if let (Some(rule), Some(side), Some(place)) = (record.rule.as_deref(), record.side, places.next()) {
             let mut modes = [None; Mode::COUNT];
@@ -195,11 +196,11 @@ impl Observed {
         }
     }
 
-    fn reason(&mut self, settled: bool, reason: Option<&str>) {
-        let reason = reason.filter(|_| settled).unwrap_or_default();
+    fn reason(&mut self, settled: bool, reason: Option<Reason<'_>>) {
+        let reason = reason.filter(|_| settled);
         self.settled = settled;
-        self.authenticated = settled && reason == AUTHENTICATED;
-        self.texts.push(reason);
+        self.authenticated = reason == Some(Reason::Words(AUTHENTICATED));
+        self.texts.push(reason.unwrap_or(Reason::Words("")));
     }
 
     /// The peer's name, if it is confirmed.

@@ -11,7 +11,8 @@ use super::questions::{MESSAGES, told_record};
 use super::rollup::OTHERS;
 use super::{Store, StoreError};
 use crate::policy::gate::Gate;
-use crate::policy::requirement::{Outcome, Requirement};
+use crate::policy::record::Record;
+use crate::policy::requirement::{Outcome, Requirement, Unmet};
 use crate::policy::rule::{Mode, Rule};
 use crate::policy::step::{self, Wish};
 use crate::policy::{Day, Policy};
@@ -259,17 +260,16 @@ fn read_rows(store: &Store, only: Option<&str>, count: &mut dyn FnMut(&str, &See
 }
 
 impl Seen {
-    /// How these would fare under a requirement that can be judged by what was negotiated.
-    fn check(&self, requirement: &Requirement) -> Outcome {
-        let record = told_record(&self.direction, &self.version, &self.cipher, self.bits, &self.verify);
-        requirement.check(&record.facts())
+    /// What was negotiated, to be judged again.
+    fn record(&self) -> Record<'_> {
+        told_record(&self.direction, &self.version, &self.cipher, self.bits, &self.verify)
     }
 
     /// How they fared in a mode, where it was in force.
-    fn fared(&self, mode: Mode) -> Option<Outcome> {
+    fn fared(&self, mode: Mode) -> Option<Outcome<'static>> {
         match self.modes.get(mode.index()).map_or("", String::as_str) {
             "pass" => Some(Outcome::Met),
-            "fail" => Some(Outcome::Failed("certificate not as demanded".to_owned())),
+            "fail" => Some(Outcome::Failed(Unmet::Words("certificate not as demanded"))),
             "unknown" => Some(Outcome::NotTold("the certificate")),
             _ => None,
         }
@@ -334,8 +334,10 @@ impl<'p> Tally<'p> {
         if self.watched_since.as_ref().is_some_and(|since| seen.day < *since) {
             return;
         }
+        let record = seen.record();
+        let facts = record.facts();
         let outcome = if self.requirement.certificate.is_empty() {
-            Some(seen.check(self.requirement))
+            Some(self.requirement.check(&facts))
         } else {
             seen.fared(self.from).filter(|_| self.days.contains(&seen.day))
         };
@@ -357,7 +359,8 @@ impl<'p> Tally<'p> {
                 }
             }
             Outcome::NotTold(_) => self.unknown += seen.most,
-            Outcome::Failed(reason) => {
+            Outcome::Failed(unmet) => {
+                let reason = unmet.to_string();
                 self.messages += seen.least;
                 self.failures += seen.most;
                 if seen.day >= self.recent {

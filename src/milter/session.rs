@@ -184,6 +184,6 @@ impl Transaction {
         }
         let record = Record::new(now, &facts, envelope, &decision, self.policy.fingerprint());
         environment.record(&facts, &decision, &record);
-        (decision.reply.map_or(Judged::Settled, Judged::Refused), negotiated)
+        (decision.reply().map_or(Judged::Settled, Judged::Refused), negotiated)
     }
 }

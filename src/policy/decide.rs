@@ -2,16 +2,18 @@
 //!
 //! Promises: a pure function of (policy, facts, envelope, day). `observe` never changes a reply, only
 //! `soft-fail` gives 4xx, only `enforce` gives 5xx: [`disposition`] is the one total function that says
-//! so. Stronger facts never fare worse. What the MTA did not tell is accepted, and said.
+//! so. Stronger facts never fare worse. What the MTA did not tell is accepted, and said. Deciding words nothing and
+//! allocates nothing, whatever comes out: reasons, failures and the reply are made when they are asked for.
 
 use super::facts::{Direction, Facts, TlsState, plain_address, told_address};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
-use super::network::neighbourhood;
+use super::network::{Network, neighbourhood};
 use super::reply::{Refusal, Reply};
-use super::requirement::{Outcome, failed_handshake};
+use super::requirement::{Outcome, Unmet, failed_handshake};
 use super::rule::{Delay, Mode, ModeEntry, Rule, Side, Standing};
 use super::{Day, Policy, domain};
 use std::borrow::Cow;
+use std::fmt;
 
 /// What the policy says of a message or recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -105,24 +107,62 @@ impl<'a> Parties<'a> {
     }
 }
 
+/// Why a decision is what it is: worded where somebody reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason<'a> {
+    /// What was not met.
+    Unmet(Unmet<'a>),
+    /// What the MTA did not tell.
+    NotTold(&'static str),
+    /// In the words of whoever wrote the policy, or a record.
+    Words(&'a str),
+    /// `[exempt]`: a network.
+    Network(&'a Network),
+    /// `[exempt]`: a recipient.
+    Recipient(&'a str),
+}
+
+impl<'a> Reason<'a> {
+    /// The words, sendmail's where it has any; borrowed where there is nothing to put together.
+    pub fn words(self) -> Cow<'a, str> {
+        match self {
+            Self::Unmet(unmet) => unmet.words(),
+            Self::Words(words) => Cow::Borrowed(words),
+            Self::NotTold(_) | Self::Network(_) | Self::Recipient(_) => Cow::Owned(self.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unmet(unmet) => unmet.fmt(f),
+            Self::NotTold(what) => write!(f, "not told by the MTA: {what}"),
+            Self::Words(words) => f.write_str(words),
+            Self::Network(network) => write!(f, "network {network}"),
+            Self::Recipient(listed) => write!(f, "recipient {listed}"),
+        }
+    }
+}
+
 /// One mode that was not met.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure<'p> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure<'a> {
     /// The rule.
-    pub rule: &'p Rule,
+    pub rule: &'a Rule,
     /// The side on which its key was found.
     pub side: Side,
     /// The key.
-    pub key: Key<'p>,
+    pub key: Key<'a>,
     /// The mode.
     pub mode: Mode,
-    /// Why, in sendmail's words.
-    pub reason: String,
+    /// Why.
+    pub reason: Unmet<'a>,
 }
 
-/// One verdict, and all that led to it.
+/// One verdict, and all that led to it. Borrows from the policy and from the facts.
 #[derive(Clone, Debug)]
-pub struct Decision<'p> {
+pub struct Decision<'a> {
     /// The verdict.
     pub verdict: Verdict,
     /// What is done.
@@ -130,17 +170,13 @@ pub struct Decision<'p> {
     /// The mode that decided. A soft-fail outside its `percent` acts as `observe`.
     pub mode: Option<Mode>,
     /// The rule that decided.
-    pub rule: Option<&'p Rule>,
+    pub rule: Option<&'a Rule>,
     /// The side on which its key was found.
     pub side: Option<Side>,
     /// The key.
-    pub key: Option<Key<'p>>,
-    /// Why, in sendmail's words where sendmail has any.
-    pub reason: Option<Cow<'p, str>>,
-    /// What the client is told, where it is refused.
-    pub reply: Option<Reply>,
-    /// Every mode that was not met, by side, the hardest first.
-    pub failures: Vec<Failure<'p>>,
+    pub key: Option<Key<'a>>,
+    /// Why.
+    pub reason: Option<Reason<'a>>,
     /// Whether `[exempt]` settled it, so that no recipient could change it.
     pub settled: bool,
     /// Whether a rule that was held demands the certificate's subject or issuer: who has not told them yet
@@ -150,11 +186,16 @@ pub struct Decision<'p> {
     /// tried should be asked for, and told in [`Envelope::waited`].
     pub max_delay: Option<Delay>,
     /// The rule of each side that was held, and how it fared.
-    pub held: [Option<Held<'p>>; SIDES],
+    pub held: [Option<Held<'a>>; SIDES],
+    /// What was not met, where that decided.
+    demanded: Option<&'a ModeEntry>,
+    policy: &'a Policy,
+    facts: &'a Facts<'a>,
 }
 
-impl<'p> Decision<'p> {
-    fn new(verdict: Verdict) -> Self {
+impl<'a> Decision<'a> {
+    /// One of which nothing is said but the verdict.
+    pub fn new(policy: &'a Policy, facts: &'a Facts<'a>, verdict: Verdict) -> Self {
         Self {
             verdict,
             disposition: disposition(verdict, None),
@@ -163,17 +204,39 @@ impl<'p> Decision<'p> {
             side: None,
             key: None,
             reason: None,
-            reply: None,
-            failures: Vec::new(),
             settled: false,
             wants_names: false,
             max_delay: None,
             held: [None; SIDES],
+            demanded: None,
+            policy,
+            facts,
         }
     }
 
-    fn exempt_from_all(reason: impl Into<Cow<'p, str>>) -> Self {
-        Self { reason: Some(reason.into()), settled: true, ..Self::new(Verdict::Exempt) }
+    /// What the client is told, where it is refused.
+    pub fn reply(&self) -> Option<Reply> {
+        let of = match self.disposition {
+            Disposition::Accept => return None,
+            Disposition::Tempfail => Reply::tempfail,
+            Disposition::Reject => Reply::reject,
+        };
+        let requirement = &self.demanded?.requirement;
+        // A SASL layer of too few bits is encryption, and too weak.
+        let layer = self.facts.effective_bits().filter(|bits| *bits > 0);
+        let too_weak = layer.is_some_and(|bits| requirement.min_bits.is_some_and(|need| bits < need));
+        Some(of(Refusal {
+            reason: &self.reason?.words(),
+            requirement,
+            plaintext: self.facts.tls.state == TlsState::Plaintext && !too_weak,
+            rule: &self.rule?.name,
+            contact: self.policy.contact(),
+        }))
+    }
+
+    /// Every mode that was not met, by side, the hardest first.
+    pub fn failures(&self) -> impl Iterator<Item = Failure<'a>> + '_ {
+        self.held.iter().flatten().flat_map(|held| held.failures(self.facts))
     }
 }
 
@@ -206,17 +269,38 @@ pub struct Held<'p> {
     pub modes: [Option<Fared>; Mode::COUNT],
 }
 
+impl<'a> Held<'a> {
+    fn fared(&self, mode: Mode) -> Option<Fared> {
+        self.modes.get(mode.index()).copied().flatten()
+    }
+
+    /// Its modes that were not met, the hardest first: what was held is held once more, to say why.
+    fn failures(self, facts: &'a Facts<'a>) -> impl Iterator<Item = Failure<'a>> {
+        let Self { rule, side, key, .. } = self;
+        let failed =
+            Mode::HARDEST_FIRST.into_iter().filter(move |mode| self.fared(*mode) == Some(Fared::Failed));
+        failed.filter_map(move |mode| match rule.modes.get(mode)?.requirement.check(facts) {
+            Outcome::Failed(reason) => Some(Failure { rule, side, key, mode, reason }),
+            Outcome::Met | Outcome::NotTold(_) => None,
+        })
+    }
+}
+
 /// Decides on one message (no recipient) or one recipient of it.
-pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>, day: Day) -> Decision<'p> {
+pub fn decide<'a>(
+    policy: &'a Policy,
+    facts: &'a Facts<'a>,
+    envelope: Envelope<'_>,
+    day: Day,
+) -> Decision<'a> {
     let parties = Parties::of(envelope, facts.direction);
-    if let Some(decision) = exempt(policy, facts, &parties) {
-        return decision;
+    if let Some(reason) = exempt(policy, facts, &parties) {
+        let exempt = Decision::new(policy, facts, Verdict::Exempt);
+        return Decision { reason: Some(reason), settled: true, ..exempt };
     }
     if !facts.told_anything() {
-        return Decision {
-            reason: Some(Cow::Borrowed("not told by the MTA: {client_addr}")),
-            ..Decision::new(Verdict::Unknown)
-        };
+        let unknown = Decision::new(policy, facts, Verdict::Unknown);
+        return Decision { reason: Some(Reason::NotTold("{client_addr}")), ..unknown };
     }
 
     let mut tally = Tally::default();
@@ -234,7 +318,9 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
         for (mode, entry) in rule.modes.in_force(day) {
             // An exemption lifts every demand but this one: that there be a session at all.
             let outcome = match failed_handshake(facts) {
-                Some(reason) if exempt && entry.requirement.handshake => Outcome::Failed(reason.to_owned()),
+                Some(reason) if exempt && entry.requirement.handshake => {
+                    Outcome::Failed(Unmet::Words(reason))
+                }
                 _ if exempt => continue,
                 _ => entry.requirement.check(facts),
             };
@@ -255,7 +341,7 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
                         .max_delay
                         .is_some_and(|delay| envelope.waited.is_some_and(|waited| waited >= delay.0));
                     let effective = if in_share && !waited_enough { mode } else { Mode::Observe };
-                    tally.fail(effective, mode, held, entry, reason);
+                    tally.fail(effective, held, entry, reason);
                     Fared::Failed
                 }
             };
@@ -273,43 +359,41 @@ pub fn decide<'p>(policy: &'p Policy, facts: &Facts<'_>, envelope: Envelope<'_>,
 
 /// What has been found so far, over all sides and modes.
 #[derive(Default)]
-struct Tally<'p> {
-    failures: Vec<Failure<'p>>,
-    /// The most serious failure: its effective mode, its place in `failures`, what was demanded.
-    worst: Option<(Mode, usize, &'p ModeEntry)>,
+struct Tally<'a> {
+    /// The most serious failure: its effective mode, where, what was demanded, why it was not met.
+    worst: Option<(Mode, Held<'a>, &'a ModeEntry, Unmet<'a>)>,
     /// Of the failures that defer.
     longest_delay: Option<Delay>,
-    unknown: Option<(Mode, Held<'p>, &'static str)>,
-    passed: Option<(Mode, Held<'p>)>,
-    exempt: Option<Held<'p>>,
+    unknown: Option<(Mode, Held<'a>, &'static str)>,
+    passed: Option<(Mode, Held<'a>)>,
+    exempt: Option<Held<'a>>,
 }
 
-impl<'p> Tally<'p> {
-    fn pass(&mut self, mode: Mode, held: Held<'p>) {
+impl<'a> Tally<'a> {
+    fn pass(&mut self, mode: Mode, held: Held<'a>) {
         if self.passed.is_none_or(|(hardest, _)| mode > hardest) {
             self.passed = Some((mode, held));
         }
     }
 
-    fn unknown(&mut self, mode: Mode, held: Held<'p>, what: &'static str) {
+    fn unknown(&mut self, mode: Mode, held: Held<'a>, what: &'static str) {
         if self.unknown.is_none_or(|(hardest, ..)| mode > hardest) {
             self.unknown = Some((mode, held, what));
         }
     }
 
-    fn fail(&mut self, effective: Mode, mode: Mode, held: Held<'p>, need: &'p ModeEntry, reason: String) {
+    fn fail(&mut self, effective: Mode, held: Held<'a>, need: &'a ModeEntry, reason: Unmet<'a>) {
         if self.worst.is_none_or(|(worst, ..)| effective > worst) {
-            self.worst = Some((effective, self.failures.len(), need));
+            self.worst = Some((effective, held, need, reason));
         }
         if effective == Mode::SoftFail {
             self.longest_delay = self.longest_delay.max(need.max_delay);
         }
-        self.failures.push(Failure { rule: held.rule, side: held.side, key: held.key, mode, reason });
     }
 
     /// The most serious over all sides decides: a failure, then what is not known, then a rule that was
     /// met, then an exemption.
-    fn decide(self, policy: &'p Policy, facts: &Facts<'_>) -> Decision<'p> {
+    fn decide(self, policy: &'a Policy, facts: &'a Facts<'a>) -> Decision<'a> {
         // Where an observed failure stands beside a harder mode that could not be judged, the latter is what
         // the administrator must see; neither changes a reply.
         let acts = self
@@ -317,57 +401,32 @@ impl<'p> Tally<'p> {
             .is_some_and(|(mode, ..)| disposition(Verdict::Fail, Some(mode)) != Disposition::Accept);
         let hidden =
             self.unknown.is_some_and(|(unknown, ..)| self.worst.is_some_and(|(mode, ..)| unknown > mode));
-        if (acts || !hidden)
-            && let Some((mode, place, entry)) = self.worst
-            && let Some(failure) = self.failures.get(place)
-        {
-            let requirement = &entry.requirement;
-            let done = disposition(Verdict::Fail, Some(mode));
-            // A SASL layer of too few bits is encryption, and too weak.
-            let layer = facts.effective_bits().filter(|bits| *bits > 0);
-            let too_weak = layer.is_some_and(|bits| requirement.min_bits.is_some_and(|need| bits < need));
-            let refusal = Refusal {
-                reason: &failure.reason,
-                requirement,
-                plaintext: facts.tls.state == TlsState::Plaintext && !too_weak,
-                rule: &failure.rule.name,
-                contact: policy.contact(),
-            };
-            return Decision {
-                disposition: done,
-                mode: Some(mode),
-                rule: Some(failure.rule),
-                side: Some(failure.side),
-                key: Some(failure.key),
-                reason: Some(Cow::Owned(failure.reason.clone())),
-                reply: match done {
-                    Disposition::Accept => None,
-                    Disposition::Tempfail => Some(Reply::tempfail(refusal)),
-                    Disposition::Reject => Some(Reply::reject(refusal)),
-                },
-                failures: self.failures,
-                max_delay: self.longest_delay.filter(|_| mode == Mode::SoftFail),
-                ..Decision::new(Verdict::Fail)
-            };
-        }
-        let by = |verdict, mode, held: Held<'p>, reason| Decision {
+        let by = |verdict, mode, held: Held<'a>, reason| Decision {
             mode,
             rule: Some(held.rule),
             side: Some(held.side),
             key: Some(held.key),
             reason,
-            ..Decision::new(verdict)
+            ..Decision::new(policy, facts, verdict)
         };
-        if let Some((mode, held, what)) = self.unknown {
-            let reason = Cow::Owned(format!("not told by the MTA: {what}"));
-            Decision { failures: self.failures, ..by(Verdict::Unknown, Some(mode), held, Some(reason)) }
+        if (acts || !hidden)
+            && let Some((mode, held, entry, unmet)) = self.worst
+        {
+            Decision {
+                disposition: disposition(Verdict::Fail, Some(mode)),
+                demanded: Some(entry),
+                max_delay: self.longest_delay.filter(|_| mode == Mode::SoftFail),
+                ..by(Verdict::Fail, Some(mode), held, Some(Reason::Unmet(unmet)))
+            }
+        } else if let Some((mode, held, what)) = self.unknown {
+            by(Verdict::Unknown, Some(mode), held, Some(Reason::NotTold(what)))
         } else if let Some((mode, held)) = self.passed {
             by(Verdict::Pass, Some(mode), held, None)
         } else if let Some(held) = self.exempt {
             let reason = held.rule.exemption.as_ref().and_then(|exemption| exemption.reason.as_deref());
-            by(Verdict::Exempt, None, held, reason.map(Cow::Borrowed))
+            by(Verdict::Exempt, None, held, reason.map(Reason::Words))
         } else {
-            Decision::new(Verdict::NoRule)
+            Decision::new(policy, facts, Verdict::NoRule)
         }
     }
 }
@@ -375,23 +434,23 @@ impl<'p> Tally<'p> {
 /// The reason of an exemption of clients that have authenticated.
 pub const AUTHENTICATED: &str = "authenticated";
 
-/// Step one: who is never judged.
-fn exempt<'p>(policy: &'p Policy, facts: &Facts<'_>, parties: &Parties<'_>) -> Option<Decision<'p>> {
+/// Step one: who is never judged, and why.
+fn exempt<'a>(policy: &'a Policy, facts: &Facts<'_>, parties: &Parties<'_>) -> Option<Reason<'a>> {
     let exempt = policy.exempt();
     if exempt.authenticated && facts.auth.is_some() {
-        return Some(Decision::exempt_from_all(AUTHENTICATED));
+        return Some(Reason::Words(AUTHENTICATED));
     }
     if let Some(address) = facts.lookup_ip()
         && let Some(network) = exempt.networks.iter().find(|network| network.contains(address))
     {
-        return Some(Decision::exempt_from_all(format!("network {network}")));
+        return Some(Reason::Network(network));
     }
-    if let Some(recipient) = parties.recipient.as_deref()
-        && let Some(listed) = exempt.recipients.iter().find(|listed| recipient_is(recipient, listed))
-    {
-        return Some(Decision::exempt_from_all(format!("recipient {listed}")));
-    }
-    None
+    let recipient = parties.recipient.as_deref()?;
+    exempt
+        .recipients
+        .iter()
+        .find(|listed| recipient_is(recipient, listed))
+        .map(|listed| Reason::Recipient(listed))
 }
 
 /// Whether a recipient is the one listed: by its local part at whatever domain, or as a whole.
@@ -450,8 +509,19 @@ fn in_share(
     day: Day,
     percent: u8,
 ) -> bool {
+    use fmt::Write;
     use siphasher::sip::SipHasher13;
     use std::hash::Hasher;
+
+    /// Takes text in pieces: where one ends and the next begins makes no difference.
+    struct Hashed(SipHasher13);
+
+    impl Write for Hashed {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.write(text.as_bytes());
+            Ok(())
+        }
+    }
 
     let address = match side {
         Side::Client | Side::Sender | Side::Recipient => parties.sender.as_deref(),
@@ -460,18 +530,18 @@ fn in_share(
     };
     let (_, domain) = domain::split_address(address.unwrap_or_default());
     let domain = domain.and_then(domain::Normalised::of);
-    let network = facts.lookup_ip().and_then(neighbourhood).map(|network| network.to_string());
-    let mut hasher = SipHasher13::new();
+    let mut hashed = Hashed(SipHasher13::new());
+    let network = facts.lookup_ip().and_then(neighbourhood);
     for part in [
-        rule.name.as_str(),
-        domain.as_ref().map(domain::Normalised::as_str).unwrap_or_default(),
-        network.as_deref().unwrap_or_default(),
+        &rule.name as &dyn fmt::Display,
+        &domain.as_ref().map(domain::Normalised::as_str).unwrap_or_default(),
+        network.as_ref().map_or(&"", |network| network as &dyn fmt::Display),
     ] {
-        hasher.write(part.as_bytes());
-        hasher.write_u8(0);
+        // Nothing of it can fail.
+        let _ = write!(hashed, "{part}\0");
     }
-    hasher.write(&day.0.to_le_bytes());
-    hasher.finish() % 100 < u64::from(percent)
+    hashed.0.write(&day.0.to_le_bytes());
+    hashed.0.finish() % 100 < u64::from(percent)
 }
 
 #[cfg(test)]

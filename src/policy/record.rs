@@ -4,7 +4,7 @@
 //! the same decision. What clients supplied cannot forge a line or a field, neither as JSON nor as text.
 //! Values that are not known are absent.
 
-use super::decide::{Decision, Disposition, Envelope, Verdict};
+use super::decide::{Decision, Disposition, Envelope, Reason, Verdict};
 use super::facts::{
     Direction, Facts, MAX_BITS, TlsFacts, TlsState, bare_address, parse_bits, says_no_tls, says_tls,
     told_address,
@@ -270,17 +270,16 @@ impl<'a> Record<'a> {
             rule: decision.rule.map(|rule| Cow::Borrowed(rule.name.as_str())),
             side: decision.side,
             key: decision.key.map(key_text),
-            reason: decision.reason.as_deref().map(Cow::Borrowed),
-            reply: decision.reply.as_ref().map(|reply| Cow::Owned(reply.to_string())),
+            reason: decision.reason.map(Reason::words),
+            reply: decision.reply().map(|reply| Cow::Owned(reply.into_line())),
             failures: decision
-                .failures
-                .iter()
+                .failures()
                 .map(|failure| FailureRecord {
                     rule: Cow::Borrowed(&failure.rule.name),
                     side: failure.side,
                     key: key_text(failure.key),
                     mode: failure.mode,
-                    reason: Cow::Borrowed(&failure.reason),
+                    reason: failure.reason.words(),
                 })
                 .collect(),
             policy: Some(Cow::Borrowed(policy.as_str())),

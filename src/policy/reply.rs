@@ -6,7 +6,7 @@
 //! and answers `550 5.7.1 Command rejected`, which turns a deferral into a bounce.
 
 use super::requirement::Requirement;
-use std::fmt;
+use std::fmt::{self, Write};
 
 /// The longest text of a contact that a policy may give: it is never cut.
 pub const MAX_CONTACT: usize = 200;
@@ -14,13 +14,16 @@ pub const MAX_CONTACT: usize = 200;
 pub const MAX_RULE_NAME: usize = 64;
 /// Room for the reason; names of certificates in it are the client's, and may be long.
 const MAX_REASON: usize = 180;
+/// Most replies are shorter.
+const USUAL: usize = 160;
 
 /// An SMTP reply (RFC 5321 section 4.2) with its enhanced status code (RFC 3463).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
     code: u16,
     status: &'static str,
-    text: String,
+    /// The two, and what follows.
+    line: String,
 }
 
 /// What a refusal is made of.
@@ -41,14 +44,22 @@ pub struct Refusal<'a> {
 impl Reply {
     /// The reply of a deferral.
     pub fn tempfail(refusal: Refusal<'_>) -> Self {
-        Self { code: 454, status: "4.7.0", text: words(refusal) }
+        Self::of(454, "4.7.0", refusal)
     }
 
     /// The reply of a refusal for good: `5.7.10` (encryption needed, RFC 7505's registry) where there was
     /// none, `5.7.0` where it was too weak.
     pub fn reject(refusal: Refusal<'_>) -> Self {
         let (code, status) = if refusal.plaintext { (550, "5.7.10") } else { (554, "5.7.0") };
-        Self { code, status, text: words(refusal) }
+        Self::of(code, status, refusal)
+    }
+
+    fn of(code: u16, status: &'static str, refusal: Refusal<'_>) -> Self {
+        let mut line = String::with_capacity(USUAL);
+        // Writing to a String cannot fail.
+        let _ = write!(line, "{code} {status} ");
+        words(&mut line, refusal);
+        Self { code, status, line }
     }
 
     /// The code, `454`.
@@ -63,64 +74,75 @@ impl Reply {
 
     /// What follows the two.
     pub fn text(&self) -> &str {
-        &self.text
+        // Three digits, and a blank after each of the two.
+        self.line.get(3 + 1 + self.status.len() + 1..).unwrap_or_default()
+    }
+
+    /// The whole, as [`fmt::Display`] shows it.
+    pub fn into_line(self) -> String {
+        self.line
     }
 
     /// The line for the milter protocol: what sendmail makes of it is what [`fmt::Display`] shows.
     pub fn wire(&self) -> String {
-        format!("{} {} {}", self.code, self.status, self.text.replace('%', "%%"))
+        self.line.replace('%', "%%")
     }
 }
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {}", self.code, self.status, self.text)
+        f.write_str(&self.line)
     }
 }
 
-fn words(refusal: Refusal<'_>) -> String {
-    let mut text = if refusal.plaintext {
-        format!("encryption needed, STARTTLS{}", needed(refusal.requirement))
+fn words(line: &mut String, refusal: Refusal<'_>) {
+    if refusal.plaintext {
+        line.push_str("encryption needed, STARTTLS");
+        needed(line, refusal.requirement);
     } else {
         // sendmail ends some of its sentences; ours goes on.
-        clean(refusal.reason.trim_end_matches('.'), MAX_REASON)
-    };
-    text.push_str(", rule ");
-    text.push_str(&clean(refusal.rule, MAX_RULE_NAME));
-    if let Some(contact) = refusal.contact {
-        text.push_str(", see ");
-        text.push_str(&clean(contact, MAX_CONTACT));
+        clean(line, refusal.reason.trim_end_matches('.'), MAX_REASON);
     }
-    text
+    line.push_str(", rule ");
+    clean(line, refusal.rule, MAX_RULE_NAME);
+    if let Some(contact) = refusal.contact {
+        line.push_str(", see ");
+        clean(line, contact, MAX_CONTACT);
+    }
 }
 
 /// ` with at least 168 bits`: what one who came in the clear has to bring.
-fn needed(requirement: &Requirement) -> String {
-    let mut parts = Vec::new();
-    parts.extend(requirement.min_bits.filter(|&bits| bits > 0).map(|bits| format!("at least {bits} bits")));
-    parts.extend(requirement.min_version.map(|version| format!("{version} or newer")));
-    let certificate = requirement.verify || !requirement.certificate.is_empty();
-    parts.extend(certificate.then(|| "a certificate that we can verify".to_owned()));
-    if parts.is_empty() { String::new() } else { format!(" with {}", parts.join(" and ")) }
+fn needed(line: &mut String, requirement: &Requirement) {
+    let mut before = " with ";
+    let mut part = |part: fmt::Arguments<'_>| {
+        // Writing to a String cannot fail.
+        let _ = write!(line, "{before}{part}");
+        before = " and ";
+    };
+    if let Some(bits) = requirement.min_bits.filter(|&bits| bits > 0) {
+        part(format_args!("at least {bits} bits"));
+    }
+    if let Some(version) = requirement.min_version {
+        part(format_args!("{version} or newer"));
+    }
+    if requirement.verify || !requirement.certificate.is_empty() {
+        part(format_args!("a certificate that we can verify"));
+    }
 }
 
 /// Text that sendmail and every client can carry: printable ASCII, no parentheses, cut to a length.
-fn clean(text: &str, max: usize) -> String {
-    let mut out: String = text
-        .chars()
-        .take(max)
-        .map(|c| match c {
-            '(' => '[',
-            ')' => ']',
-            ' '..='~' => c,
-            _ => '?',
-        })
-        .collect();
+fn clean(line: &mut String, text: &str, max: usize) {
+    let begin = line.len();
+    line.extend(text.chars().take(max).map(|c| match c {
+        '(' => '[',
+        ')' => ']',
+        ' '..='~' => c,
+        _ => '?',
+    }));
     if text.chars().nth(max).is_some() {
-        out.truncate(max - 3);
-        out.push_str("...");
+        line.truncate(begin + max - 3);
+        line.push_str("...");
     }
-    out
 }
 
 #[cfg(test)]
@@ -174,10 +196,15 @@ mod tests {
             verify: true,
             ..Requirement::default()
         };
+        let said = |need: &Requirement| {
+            let mut line = String::new();
+            needed(&mut line, need);
+            line
+        };
         assert_eq!(
-            needed(&need),
+            said(&need),
             " with at least 128 bits and TLSv1.2 or newer and a certificate that we can verify"
         );
-        assert_eq!(needed(&Requirement::default()), "");
+        assert_eq!(said(&Requirement::default()), "");
     }
 }

@@ -1,10 +1,11 @@
 //! What may be demanded of a connection, and whether it is met.
 //!
 //! Promises: the parts are held in the order of sendmail's `TLS_connection` and `TLS_req`, and a failure is
-//! told in sendmail's words ([`Requirement::check`]); what follows from the answer is not said here (see
-//! [`super::decide`]).
+//! told in sendmail's words ([`Requirement::check`]), which are put together only where somebody reads them
+//! ([`Unmet`]): holding allocates nothing. What follows from the answer is not said here (see [`super::decide`]).
 
 use super::facts::{Facts, TlsState, UNVERIFIED, handshake_failure};
+use std::borrow::Cow;
 use std::fmt;
 
 /// A TLS protocol version, oldest first.
@@ -146,14 +147,64 @@ pub fn amounts_to(bits: u16) -> Option<&'static str> {
 }
 
 /// Whether a requirement is met.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome<'a> {
     /// It is.
     Met,
-    /// It is not, for this reason, worded as sendmail words it.
-    Failed(String),
+    /// It is not, for this reason.
+    Failed(Unmet<'a>),
     /// The MTA did not tell what would be needed to say.
     NotTold(&'static str),
+}
+
+/// What was not met, and by what: of most messages nobody reads it. Worded as sendmail words it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet<'a> {
+    /// That for which there are words that are always the same.
+    Words(&'static str),
+    /// A certificate that is not verified, of which sendmail has nothing to say but what was demanded of it.
+    Unverified(&'a Requirement),
+    /// So many bits, and so many are needed.
+    Bits(u16, u16),
+    /// A version, nothing in the clear, and the oldest that would do.
+    Version(Option<TlsVersion>, TlsVersion),
+    /// An attribute of the certificate, and what it should be; nothing where several would do.
+    Name(Attribute, &'a str, Option<&'a str>),
+}
+
+impl<'a> Unmet<'a> {
+    /// The words, borrowed where there is nothing to put together.
+    pub fn words(self) -> Cow<'a, str> {
+        match self {
+            Self::Words(words) => Cow::Borrowed(words),
+            Self::Unverified(_) | Self::Bits(..) | Self::Version(..) | Self::Name(..) => {
+                Cow::Owned(self.to_string())
+            }
+        }
+    }
+}
+
+impl fmt::Display for Unmet<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Words(words) => f.write_str(words),
+            // sendmail means to repeat the word here, and repeats the extensions.
+            Self::Unverified(requirement) => {
+                let words = format!("authentication failure {}", requirement.extensions());
+                f.write_str(words.trim_end())
+            }
+            Self::Bits(bits, need) => write!(f, "encryption too weak {bits} less than {need}"),
+            Self::Version(None, need) => write!(f, "TLS version too old none less than {need}"),
+            Self::Version(Some(version), need) => write!(f, "TLS version too old {version} less than {need}"),
+            Self::Name(attribute, told, want) => {
+                let (_, _, words, _) = attribute.row();
+                match want {
+                    Some(want) => write!(f, "{words} {told} does not match {want}"),
+                    None => write!(f, "{words} {told} not acceptable"),
+                }
+            }
+        }
+    }
 }
 
 impl Requirement {
@@ -177,10 +228,10 @@ impl Requirement {
 
     /// Holds the requirement against the facts, in the order of sendmail's `TLS_connection` and `TLS_req`:
     /// the handshake, the verification, the bits, then the names. A part that fails decides, even where
-    /// another could not be answered. Allocates only for a failure.
-    pub fn check(&self, facts: &Facts<'_>) -> Outcome {
+    /// another could not be answered. Allocates nothing.
+    pub fn check<'a>(&'a self, facts: &'a Facts<'_>) -> Outcome<'a> {
         if let Some(reason) = failed_handshake(facts) {
-            return Outcome::Failed(reason.to_owned());
+            return Outcome::Failed(Unmet::Words(reason));
         }
         let parts = [Self::verification, Self::bits, Self::version].into_iter().map(|part| part(self, facts));
         let names = self.certificate.iter().map(|name| name.check(facts));
@@ -195,7 +246,7 @@ impl Requirement {
         not_told.map_or(Outcome::Met, Outcome::NotTold)
     }
 
-    fn verification(&self, facts: &Facts<'_>) -> Outcome {
+    fn verification<'a>(&'a self, facts: &'a Facts<'_>) -> Outcome<'a> {
         if !self.verify {
             return Outcome::Met;
         }
@@ -209,9 +260,8 @@ impl Requirement {
             return Outcome::Met;
         }
         Outcome::Failed(match NOT_VERIFIED.iter().find(|(word, _)| word.eq_ignore_ascii_case(verify)) {
-            Some((_, words)) => (*words).to_owned(),
-            // sendmail means to repeat the word here, and repeats the extensions.
-            None => format!("authentication failure {}", self.extensions()).trim_end().to_owned(),
+            Some((_, words)) => Unmet::Words(words),
+            None => Unmet::Unverified(self),
         })
     }
 
@@ -222,7 +272,7 @@ impl Requirement {
         extensions.join("++")
     }
 
-    fn bits(&self, facts: &Facts<'_>) -> Outcome {
+    fn bits<'a>(&'a self, facts: &'a Facts<'_>) -> Outcome<'a> {
         let Some(need) = self.min_bits else { return Outcome::Met };
         if facts.auth_ssf.unwrap_or(0) >= need {
             return Outcome::Met;
@@ -230,15 +280,15 @@ impl Requirement {
         match facts.effective_bits() {
             None => Outcome::NotTold("{cipher_bits}"),
             Some(bits) if bits >= need => Outcome::Met,
-            Some(bits) => Outcome::Failed(format!("encryption too weak {bits} less than {need}")),
+            Some(bits) => Outcome::Failed(Unmet::Bits(bits, need)),
         }
     }
 
-    fn version(&self, facts: &Facts<'_>) -> Outcome {
+    fn version<'a>(&'a self, facts: &'a Facts<'_>) -> Outcome<'a> {
         let Some(need) = self.min_version else { return Outcome::Met };
         let version = match (facts.tls.state, facts.tls.version.as_deref()) {
             (TlsState::Plaintext, _) => {
-                return Outcome::Failed(format!("TLS version too old none less than {need}"));
+                return Outcome::Failed(Unmet::Version(None, need));
             }
             (TlsState::Tls, Some(text)) => TlsVersion::from_mta(text),
             _ => None,
@@ -246,14 +296,14 @@ impl Requirement {
         match version {
             None => Outcome::NotTold("{tls_version}"),
             Some(version) if version >= need => Outcome::Met,
-            Some(version) => Outcome::Failed(format!("TLS version too old {version} less than {need}")),
+            Some(version) => Outcome::Failed(Unmet::Version(Some(version), need)),
         }
     }
 }
 
 impl CertificateName {
-    fn check(&self, facts: &Facts<'_>) -> Outcome {
-        let (_, _, words, told_by) = self.attribute.row();
+    fn check<'a>(&'a self, facts: &'a Facts<'_>) -> Outcome<'a> {
+        let (_, _, _, told_by) = self.attribute.row();
         let told = match self.attribute {
             Attribute::CommonName => facts.tls.cn_subject.as_deref(),
             Attribute::Subject => facts.tls.cert_subject.as_deref(),
@@ -269,14 +319,14 @@ impl CertificateName {
         let is = |want: &str| !told.is_empty() && same_name(told, want);
         let want = match &self.wanted {
             Wanted::OneOf(names) if names.iter().any(|name| is(name)) => return Outcome::Met,
-            Wanted::OneOf(_) => return Outcome::Failed(format!("{words} {told} not acceptable")),
+            Wanted::OneOf(_) => return Outcome::Failed(Unmet::Name(self.attribute, told, None)),
             Wanted::Is(name) => name.as_str(),
             Wanted::OfPeer => match facts.peer_name.as_deref() {
                 Some(name) => name.strip_suffix('.').unwrap_or(name),
                 None => return Outcome::NotTold("the name of the other side"),
             },
         };
-        if is(want) { Outcome::Met } else { Outcome::Failed(format!("{words} {told} does not match {want}")) }
+        if is(want) { Outcome::Met } else { Outcome::Failed(Unmet::Name(self.attribute, told, Some(want))) }
     }
 }
 
@@ -299,26 +349,25 @@ pub fn failed_handshake(facts: &Facts<'_>) -> Option<&'static str> {
 /// Compares two names of certificates as sendmail does, in any case, and further whether either is written
 /// in sendmail's xtext (`Rig+20CA`) or plainly (`Rig CA`).
 fn same_name(told: &str, want: &str) -> bool {
-    told.eq_ignore_ascii_case(want) || decode_xtext(told).eq_ignore_ascii_case(&decode_xtext(want))
+    let lower = |text| decode_xtext(text).map(|byte| byte.to_ascii_lowercase());
+    told.eq_ignore_ascii_case(want) || lower(told).eq(lower(want))
 }
 
 /// Decodes `+XX` (RFC 3461 section 4). What is no such sequence stays as it is.
-fn decode_xtext(text: &str) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
+fn decode_xtext(text: &str) -> impl Iterator<Item = u8> + '_ {
     let mut rest = text.as_bytes();
-    while let [first, tail @ ..] = rest {
+    std::iter::from_fn(move || {
+        let (first, tail) = rest.split_first()?;
         if let (b'+', [high, low, after @ ..]) = (first, tail)
             && let (Some(high), Some(low)) = ((*high as char).to_digit(16), (*low as char).to_digit(16))
             && let Ok(byte) = u8::try_from(high * 16 + low)
         {
-            out.push(byte);
             rest = after;
-        } else {
-            out.push(*first);
-            rest = tail;
+            return Some(byte);
         }
-    }
-    out
+        rest = tail;
+        Some(*first)
+    })
 }
 
 /// Writes what sendmail's macros write as `+XX`: blanks, control and non-ASCII bytes, `<>()"\\` and `+` itself

@@ -56,6 +56,43 @@ pub fn utc(text: &[u8]) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(at.ok()?).ok()
 }
 
+/// Reads as [`utc`] does stamps that come one behind another: most are of the minute of the one before, and then only what
+/// is behind it is read.
+#[derive(Clone, Debug, Default)]
+pub struct Following {
+    /// The minute as it stands in the stamp, with the colon behind it, and when it began.
+    minute: Option<([u8; MINUTE], i64)>,
+}
+
+/// `2026-11-22T02:07:`
+const MINUTE: usize = b"2026-11-22T02:07:".len();
+
+impl Following {
+    /// Reads `2026-11-22T02:07:29.015527`, a time of UTC.
+    pub fn utc(&mut self, text: &[u8]) -> Option<Timestamp> {
+        let (minute, behind) = text.split_first_chunk::<MINUTE>()?;
+        if let Some((_, begin)) = self.minute.filter(|(known, _)| known == minute) {
+            let &[s1, s0, b'.', f5, f4, f3, f2, f1, f0] = behind else { return None };
+            let mut odd = 0;
+            let mut number = |digits: &[u8]| {
+                digits.iter().fold(0, |sum, digit| {
+                    odd |= u8::from(!digit.is_ascii_digit());
+                    sum * 10 + i32::from(digit & 0xf)
+                })
+            };
+            let (second, micros) = (number(&[s1, s0]), number(&[f5, f4, f3, f2, f1, f0]));
+            let is_time = odd == 0 && second < 60;
+            return is_time.then(|| Timestamp::new(begin + i64::from(second), micros * 1000).ok())?;
+        }
+        let at = utc(text)?;
+        // Before 1970 fractions count backwards.
+        if at >= Timestamp::UNIX_EPOCH {
+            self.minute = Some((*minute, at.as_second() - at.as_second() % 60));
+        }
+        Some(at)
+    }
+}
+
 /// A time, written: `2026-11-22T02:07:29.015527Z`. To be used as the text that it is.
 #[derive(Clone, Debug)]
 pub struct Stamp(Written);
@@ -122,6 +159,9 @@ mod tests {
             "9999-12-31T23:00:00.000000",
         ] {
             assert_eq!(utc(text.as_bytes()), None, "{text}");
+            let mut following = Following::default();
+            let _ = following.utc(b"2026-11-22T02:07:00.000000");
+            assert_eq!(following.utc(text.as_bytes()), None, "{text}");
         }
     }
 
@@ -130,6 +170,24 @@ mod tests {
         fn jiff_writes_the_same(nanos in -377_705_000_000_000_000_000i128..253_402_207_000_000_000_000) {
             let at = Timestamp::from_nanosecond(nanos).unwrap();
             prop_assert_eq!(&*Stamp::of(at), format!("{at:.6}"));
+        }
+
+        #[test]
+        fn one_behind_another_is_read_as_alone(
+            begin in -377_705_000_000i64..253_402_207_000,
+            behind in proptest::collection::vec((-90_000_000i64..90_000_000, 0..30usize, any::<u8>()), 1..20),
+        ) {
+            let mut following = Following::default();
+            for (micros, place, byte) in behind {
+                let at = Timestamp::from_microsecond(begin * 1_000_000 + micros).unwrap();
+                let text = format!("{at:.6}");
+                let mut text = text.trim_end_matches('Z').as_bytes().to_vec();
+                prop_assert_eq!(following.utc(&text), utc(&text));
+                if let Some(damaged) = text.get_mut(place) {
+                    *damaged = byte;
+                }
+                prop_assert_eq!(following.utc(&text), utc(&text));
+            }
         }
 
         #[test]

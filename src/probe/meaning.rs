@@ -85,7 +85,7 @@ pub fn thresholds(look: &Look) -> Vec<Threshold> {
         let demanded = Requirement { min_bits: Some(bits), ..Requirement::default() };
         let reason = match demanded.check(&facts) {
             Outcome::Met => None,
-            Outcome::Failed(reason) => Some(reason),
+            Outcome::Failed(unmet) => Some(unmet.to_string()),
             Outcome::NotTold(what) => Some(format!("not known: {what}")),
         };
         Threshold { bits, met: reason.is_none(), reason, means: means(bits, look.starttls) }

@@ -178,16 +178,18 @@ impl Dossier {
         let today = origin.today();
         let mut asked = BTreeSet::new();
         let mut prospect = |record: &Record<'_>| {
-            let prospect = policy.map(|policy| Prospect::of(policy, record, today)).unwrap_or_default();
+            let facts = record.facts();
+            let prospect =
+                policy.map(|policy| Prospect::of(policy, record, &facts, today)).unwrap_or_default();
             let outbound = record.direction == Direction::Outbound;
             asked.extend(prospect.demands.iter().map(|demand| Asked::of(demand, outbound)));
-            prospect
+            (prospect.outlook, prospect.remedies)
         };
         let mut hosts: Vec<Host> = Vec::new();
         for seen in hosts_of(store, domain, origin.period())? {
             let address = address_of(domain);
             let record = with_peer(record_of(&seen.session), &seen.host, &seen.address, &address);
-            let Prospect { outlook, remedies, .. } = prospect(&record);
+            let (outlook, remedies) = prospect(&record);
             let direction = record.direction;
             let session = HostSession {
                 negotiated: Negotiated::of(&seen.session),
@@ -227,7 +229,7 @@ impl Dossier {
             let record = with_address(record_of(&seen.session), &address);
             others.push(Elsewhere {
                 direction: record.direction,
-                outlook: prospect(&record).outlook,
+                outlook: prospect(&record).0,
                 peer_domain: seen.peer_domain,
                 network: seen.network,
                 negotiated: Negotiated::of(&seen.session),

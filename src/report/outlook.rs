@@ -99,19 +99,18 @@ pub(super) struct Prospect<'p> {
 }
 
 impl<'p> Prospect<'p> {
-    /// Of a session that a record tells.
-    pub(super) fn of(policy: &'p Policy, record: &Record<'_>, today: Day) -> Self {
-        let facts = record.facts();
+    /// Of a session that a record tells, with the facts of that.
+    pub(super) fn of(policy: &'p Policy, record: &Record<'_>, facts: &'p Facts<'p>, today: Day) -> Self {
         let mut prospect = Self::default();
-        for day in days(policy, record, &facts, today) {
-            let decision = decide(policy, &facts, record.envelope(), day);
+        for day in days(policy, record, facts, today) {
+            let decision = decide(policy, facts, record.envelope(), day);
             let mut undecided: Option<Mode> = None;
             for held in decision.held.iter().flatten().filter(|held| !held.exempt) {
                 for (mode, entry) in held.rule.modes.in_force(day) {
                     if prospect.demands.iter().all(|known| (known.mode, known.entry) != (mode, entry)) {
                         prospect.demands.push(Demand { mode, entry, from: (day > today).then_some(day) });
                     }
-                    if hangs_on_names(&entry.requirement, &facts) {
+                    if hangs_on_names(&entry.requirement, facts) {
                         undecided = undecided.max(Some(mode));
                     }
                 }
@@ -128,7 +127,7 @@ impl<'p> Prospect<'p> {
                 ..Outlook::default()
             };
             // The hardest mode that fails, as the policy has it: a share is deferred on some days and not on others.
-            let worst = decision.failures.iter().max_by_key(|failure| failure.mode);
+            let worst = decision.failures().max_by_key(|failure| failure.mode);
             let in_share = |failure: &Failure<'_>| {
                 let entry = failure.rule.modes.get(failure.mode);
                 entry.is_some_and(|entry| entry.percent.is_some())
@@ -140,10 +139,10 @@ impl<'p> Prospect<'p> {
                 Verdict::Pass | Verdict::Exempt | Verdict::NoRule => false,
             });
             if let Some(failure) = worst {
-                outlook.fail(failure);
-                for failure in &decision.failures {
+                outlook.fail(&failure);
+                for failure in decision.failures() {
                     if let Some(entry) = failure.rule.modes.get(failure.mode) {
-                        prospect.remedies.extend(remedies(&entry.requirement, &facts));
+                        prospect.remedies.extend(remedies(&entry.requirement, facts));
                     }
                 }
             }
@@ -166,7 +165,7 @@ impl<'p> Prospect<'p> {
 
 impl Outlook {
     fn fail(&mut self, failure: &Failure<'_>) {
-        self.reason = Some(failure.reason.clone());
+        self.reason = Some(failure.reason.to_string());
         let entry = failure.rule.modes.get(failure.mode);
         match failure.mode {
             Mode::Observe => {}

@@ -41,6 +41,7 @@ use self::state::{Host, Message, MessageKey, Process, ProcessKey, SILENCE};
 use self::table::Table;
 use crate::policy::facts::text;
 use crate::policy::record::Record;
+use crate::policy::stamp::Following;
 use foldhash::fast::FixedState;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
@@ -86,6 +87,7 @@ pub struct Joiner {
     in_pieces: usize,
     messages: Table<MessageKey, Message>,
     suites: facts::Suites,
+    stamps: Following,
 }
 
 /// Where and when an entry was written, once that is known.
@@ -111,6 +113,7 @@ impl Joiner {
             in_pieces: 0,
             messages: Table::new(MAX_MESSAGES, None),
             suites: facts::Suites::default(),
+            stamps: Following::default(),
         }
     }
 
@@ -143,7 +146,7 @@ impl Joiner {
     pub fn finish(&mut self, emit: &mut impl FnMut(&Record<'_>)) {
         let mut cut: Vec<(ProcessKey, QueueId, Vec<u8>, Timestamp)> = Vec::new();
         for (key, process) in self.processes.values_mut() {
-            if let Some((queue_id, bytes)) = process.pieces.take() {
+            if let Some((queue_id, bytes)) = process.pieces.take().map(|pieces| *pieces) {
                 cut.push((*key, queue_id, bytes, process.last));
             }
         }
@@ -201,9 +204,9 @@ impl Joiner {
         let (rest, more) = rest.strip_suffix(b" ...").map_or((rest, false), |rest| (rest, true));
         if number == 1 {
             self.in_pieces += 1;
-            self.process(place).pieces = Some((queue_id, Vec::new()));
+            self.process(place).pieces = Some(Box::new((queue_id, Vec::new())));
         }
-        let pieces = self.process(place).pieces.as_mut();
+        let pieces = self.process(place).pieces.as_deref_mut();
         let Some((_, bytes)) = pieces.filter(|(id, _)| *id == queue_id) else {
             // The beginning is missing.
             self.tally.not_understood += 1;
@@ -223,7 +226,7 @@ impl Joiner {
             return;
         }
         let pieces = self.processes.get(place.process).and_then(|process| process.pieces.take());
-        if let Some((queue_id, bytes)) = pieces {
+        if let Some((queue_id, bytes)) = pieces.map(|pieces| *pieces) {
             self.in_pieces -= 1;
             self.joined(place, queue_id, &bytes, emit);
         }
@@ -247,7 +250,7 @@ impl Joiner {
         queue_id: Option<QueueId>,
         emit: &mut impl FnMut(&Record<'_>),
     ) -> Option<Place> {
-        let stamp = line.stamp.read()?;
+        let stamp = line.stamp.read_behind(&mut self.stamps)?;
         let number = self.host(line.host, emit);
         let host = self.hosts.get_mut(number as usize)?;
         let was_certain = host.clock.is_certain();

@@ -22,7 +22,7 @@ fn judged(fate: Fate) -> Judged<'static> {
         fate,
         rule,
         side: rule.map(|_| Side::Client),
-        reason: rule.map(|_| "encryption too weak 0 less than 128"),
+        reason: rule.map(|_| Reason::Words("encryption too weak 0 less than 128")),
     }
 }
 
@@ -130,7 +130,7 @@ fn memory_is_bounded_whatever_comes() {
             fate: Fate::Refused,
             rule: Some(&rule),
             side: Some(Side::Client),
-            reason: Some(&reason),
+            reason: Some(Reason::Words(&reason)),
         };
         add(&mut simulation, &message, judged(Fate::NoRule), after);
     }

@@ -40,15 +40,15 @@ pub fn decision(decision: &Decision<'_>) {
     };
     assert_eq!(decision.disposition, expected);
     assert_eq!(
-        decision.reply.is_some(),
+        decision.reply().is_some(),
         expected != Disposition::Accept,
         "a refusal has a reply, and nothing else has"
     );
-    if let Some(said) = &decision.reply {
-        reply(said, decision.disposition);
+    if let Some(said) = decision.reply() {
+        reply(&said, decision.disposition);
     }
     if decision.verdict == Verdict::Fail {
-        assert!(!decision.failures.is_empty(), "what failed is told");
+        assert!(decision.failures().next().is_some(), "what failed is told");
     }
 }
 

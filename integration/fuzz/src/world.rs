@@ -65,7 +65,7 @@ impl Environment for World {
             recipient: record.recipient.is_some(),
             disposition: decision.disposition,
             mode: decision.mode,
-            reply: decision.reply.as_ref().map(|reply| reply.wire()),
+            reply: decision.reply().map(|reply| reply.wire()),
             json,
         });
     }

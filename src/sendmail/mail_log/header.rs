@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::queue_id::QueueId;
 use super::{Options, entry, is_of_others};
 use crate::policy::facts::text;
-use crate::policy::stamp;
+use crate::policy::stamp::{self, Following};
 
 /// `Nov  2 02:07:29`
 const TRADITIONAL: usize = 15;
@@ -110,12 +110,17 @@ fn stamp(line: &[u8]) -> Option<(Stamp<'_>, &[u8], bool)> {
 impl Stamp<'_> {
     /// Reads it; nothing where it is no time.
     pub(super) fn read(self) -> Option<Read> {
+        self.read_behind(&mut Following::default())
+    }
+
+    /// Reads it, behind those of the same log.
+    pub(super) fn read_behind(self, stamps: &mut Following) -> Option<Read> {
         match self {
             Self::Iso(stamp) => {
                 // As rsyslog writes it.
                 if let Some((at, zone)) = stamp.split_at_checked(stamp::LENGTH)
                     && matches!(zone, b"+00:00" | b"Z")
-                    && let Some(at) = stamp::utc(at)
+                    && let Some(at) = stamps.utc(at)
                 {
                     return Some(Read::At(at));
                 }

@@ -93,7 +93,7 @@ pub(super) struct Process {
     pub(super) session: Option<Session>,
     pub(super) deliveries: Option<Box<Deliveries>>,
     /// A long entry comes in pieces.
-    pub(super) pieces: Option<(QueueId, Vec<u8>)>,
+    pub(super) pieces: Option<Box<(QueueId, Vec<u8>)>>,
 }
 
 /// A client's session.

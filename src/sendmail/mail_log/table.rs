@@ -38,11 +38,14 @@ impl<K: Eq + Hash + Copy, V> Table<K, V> {
 
     /// What has to go now: before anything is put in, and as time goes by. `full`: whether for want of room.
     pub(super) fn turn(&mut self, now: Timestamp) -> Option<Gone<K, V>> {
-        // Another host's log may begin earlier.
-        let since = self.turned.map_or(now, |turned| turned.min(now));
-        self.turned = Some(since);
         let full = self.young.len() >= self.bound;
-        let over = self.idle.is_some_and(|idle| now.duration_since(since) >= idle);
+        let over = self.idle.is_some_and(|idle| {
+            // Another host's log may begin earlier.
+            let since = self.turned.map_or(now, |turned| turned.min(now));
+            self.turned = Some(since);
+            // By whole seconds first: this is asked at every entry.
+            now.as_second() - since.as_second() >= idle.as_secs() - 2 && now.duration_since(since) >= idle
+        });
         if !full && !over {
             return None;
         }

@@ -3,7 +3,7 @@
 //! Promises: the labels are fixed sets, whatever an MTA or a peer comes up with.
 
 use super::reference::{BITS, FACT_NAMES, VERSIONS};
-use crate::policy::decide::{Decision, Verdict};
+use crate::policy::decide::{Decision, Reason, Verdict};
 use crate::policy::facts::{Direction, TlsState};
 use crate::policy::negotiated::Negotiated;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,8 +86,8 @@ impl Unknown {
         if decision.verdict != Verdict::Unknown {
             return;
         }
-        let reason = decision.reason.as_deref().unwrap_or_default();
-        let told = FACTS.iter().find(|(words, _)| reason.contains(words)).map_or("other", |(_, name)| name);
+        let what = if let Some(Reason::NotTold(what)) = decision.reason { what } else { "" };
+        let told = FACTS.iter().find(|(words, _)| what.contains(words)).map_or("other", |(_, name)| name);
         let counts = self.0.get(index_of(direction));
         if let Some(count) = counts.and_then(|counts| counts.get(place(&FACT_NAMES, told, "other"))) {
             count.fetch_add(1, Ordering::Relaxed);

@@ -224,7 +224,7 @@ proptest! {
         // What is told not to be exported is not expected of the map.
         let failed = |facts: &Facts<'_>, envelope: Envelope<'_>, side: Side| {
             let decision = decide(&policy, facts, envelope, DAY);
-            decision.failures.iter().any(|failure| {
+            decision.failures().any(|failure| {
                 let entry = failure.rule.modes.get(mode).filter(|entry| entry.percent.is_none());
                 failure.side == side && failure.mode == mode && entry.is_some()
             })

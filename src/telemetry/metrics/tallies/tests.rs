@@ -1,31 +1,25 @@
 //! Tallies over reloads: every decision is counted once, by the name of its rule.
 
 use super::*;
+use crate::policy::facts::Facts;
 use crate::policy::rule::Rule;
 use crate::policy::{Policy, lookup::Index, rule::Exempt};
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 fn policy(names: &[&str]) -> Policy {
     let rules = names.iter().map(|name| Rule { name: (*name).to_owned(), ..Rule::default() }).collect();
     Policy::new(rules, Index::default(), Exempt::default(), None)
 }
 
+/// What decisions are made of that are counted by what came out alone.
+static NOTHING: LazyLock<(Policy, Facts<'static>)> = LazyLock::new(Default::default);
+
 fn decision(rule: &Rule, side: Side, verdict: Verdict, mode: Option<Mode>) -> Decision<'_> {
-    Decision {
-        verdict,
-        disposition: disposition(verdict, mode),
-        mode,
-        rule: Some(rule),
-        side: Some(side),
-        key: None,
-        reason: None,
-        reply: None,
-        failures: Vec::new(),
-        settled: false,
-        wants_names: false,
-        max_delay: None,
-        held: [None; 3],
-    }
+    let mut decision = Decision::new(&NOTHING.0, &NOTHING.1, verdict);
+    decision.disposition = disposition(verdict, mode);
+    (decision.mode, decision.rule, decision.side) = (mode, Some(rule), Some(side));
+    decision
 }
 
 fn count(tallies: &Tallies, policy: &Policy, rule: usize) {
