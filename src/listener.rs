@@ -6,25 +6,25 @@
 //! reads at once: sendmail writes a command in two pieces without TCP_NODELAY, and would wait 43 ms for a
 //! delayed ACK at each.
 
+mod address;
 pub mod conversation;
 mod passed;
 mod stream;
 pub mod tally;
 mod threads;
 
+pub use address::{Address, AddressError};
 pub use passed::{Passed, PassedError};
 pub use stream::Stream;
 pub use threads::{End, Threads};
 
 use nix::unistd::{Gid, Group, Uid, User};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 use tally::{Tally, View};
@@ -34,92 +34,6 @@ use tokio::sync::{Semaphore, mpsc, watch};
 
 /// As many may wait to be accepted as a restart of a busy MTA brings at once.
 const BACKLOG: i32 = 4096;
-/// The longest path that a unix socket's address holds (`sun_path`, less its NUL).
-const MAX_UNIX_PATH: usize = 107;
-/// The longest name of a socket's place while it is made: a dot and a process id.
-const MAX_BESIDE: usize = 8;
-
-/// Whether a path, and that of the place beside it where the socket is made, fit into an address.
-fn fits(path: &Path) -> bool {
-    let folder = path.parent().map_or(0, |folder| folder.as_os_str().len());
-    path.as_os_str().len() <= MAX_UNIX_PATH && folder + 1 + MAX_BESIDE <= MAX_UNIX_PATH
-}
-
-/// Where to listen, in sendmail's notation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    /// `unix:/path`, `local:/path`, `/path`
-    Unix(PathBuf),
-    /// `inet:port@host`, `inet6:port@host`
-    Tcp {
-        /// Whether it is `inet6`.
-        v6: bool,
-        /// The port.
-        port: u16,
-        /// A name or an address.
-        host: String,
-    },
-}
-
-/// What is wrong with an address.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AddressError {
-    /// `inet:8891`
-    #[error("no host: write inet:{0}@127.0.0.1, or the address that the MTA is to connect to")]
-    NoHost(String),
-    /// `inet:abc@…`
-    #[error("`{0}` is no port (1 to 65535)")]
-    BadPort(String),
-    /// `unix:run/x`
-    #[error("a unix socket needs an absolute path")]
-    RelativePath,
-    /// Longer than an address holds.
-    #[error(
-        "the path is too long: a socket's address holds {MAX_UNIX_PATH} bytes, and a process id must fit beside it"
-    )]
-    PathTooLong,
-    /// Anything else.
-    #[error("not an address: write unix:/path, inet:port@host or inet6:port@host, as in sendmail's S=")]
-    Unknown,
-}
-
-impl FromStr for Address {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        let unix = text.strip_prefix("unix:").or_else(|| text.strip_prefix("local:"));
-        if let Some(path) = unix.or_else(|| text.starts_with('/').then_some(text)) {
-            return match path {
-                _ if !path.starts_with('/') => Err(AddressError::RelativePath),
-                _ if !fits(Path::new(path)) => Err(AddressError::PathTooLong),
-                _ => Ok(Self::Unix(PathBuf::from(path))),
-            };
-        }
-        let (v6, rest) = match (text.strip_prefix("inet6:"), text.strip_prefix("inet:")) {
-            (Some(rest), _) => (true, rest),
-            (None, Some(rest)) => (false, rest),
-            (None, None) => return Err(AddressError::Unknown),
-        };
-        let (port_text, host) = rest.split_once('@').ok_or_else(|| AddressError::NoHost(rest.to_owned()))?;
-        let port = port_text.parse().ok().filter(|port| *port > 0);
-        let port = port.ok_or_else(|| AddressError::BadPort(port_text.to_owned()))?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        if host.is_empty() {
-            return Err(AddressError::NoHost(port_text.to_owned()));
-        }
-        Ok(Self::Tcp { v6, port, host: host.to_owned() })
-    }
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Tcp { v6, port, host } => write!(f, "inet{}:{port}@{host}", if *v6 { "6" } else { "" }),
-        }
-    }
-}
-
 /// Whose a unix socket is, and who may connect to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ownership {

@@ -6,7 +6,7 @@
 //!
 //! Must not: know a protocol.
 
-use super::{ConnectionError, draining};
+use super::ConnectionError;
 use bytes::BytesMut;
 use std::io;
 use std::pin::{Pin, pin};
@@ -29,6 +29,15 @@ pub enum Next {
     Close,
 }
 
+/// Whether the daemon is to stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Draining {
+    No,
+    /// It is, and what was said before that may not have been seen.
+    Begun,
+    Seen,
+}
+
 /// Serves one connection to its end. `idle` is how long the other side may be silent, or be about one message, or not read; `buffer` is how many bytes
 /// it says at once as a rule. `answer` takes the whole messages from the front of what has come, and appends what is to be
 /// said to each; what it appended before a fault is said all the same.
@@ -44,7 +53,8 @@ where
     P: std::error::Error,
 {
     let (mut input, mut output) = (BytesMut::new(), Vec::new());
-    let mut drain = pin!(draining(&mut drain));
+    let mut drain = pin!(super::draining(&mut drain));
+    let mut draining = Draining::No;
     let mut timer = pin!(sleep(idle));
     let mut heard = Instant::now();
     let mut next = Next::Idle;
@@ -56,11 +66,27 @@ where
         // Between two messages the connection may end.
         let between = input.is_empty();
         let may_end = next == Next::Idle && between;
-        let read = tokio::select! {
-            biased;
-            read = stream.read_buf(&mut input) => read?,
-            () = drain.as_mut(), if may_end => return Ok(()),
-            () = silence(timer.as_mut(), heard + idle) => return Err(ConnectionError::Idle(idle)),
+        let read = match draining {
+            Draining::Seen if may_end => return Ok(()),
+            Draining::Begun if may_end => {
+                draining = Draining::Seen;
+                // What was said before may lie there, and not be known of yet: whoever has begun is heard.
+                tokio::task::yield_now().await;
+                tokio::select! {
+                    biased;
+                    read = stream.read_buf(&mut input) => read?,
+                    () = std::future::ready(()) => return Ok(()),
+                }
+            }
+            _ => tokio::select! {
+                biased;
+                read = stream.read_buf(&mut input) => read?,
+                () = drain.as_mut(), if draining == Draining::No => {
+                    draining = Draining::Begun;
+                    continue;
+                }
+                () = silence(timer.as_mut(), heard + idle) => return Err(ConnectionError::Idle(idle)),
+            },
         };
         if read == 0 {
             let cut = || io::Error::from(io::ErrorKind::UnexpectedEof);

@@ -1,5 +1,6 @@
 //! Addresses in sendmail's notation; sockets that are stale, taken, or another's.
 
+use super::address::{MAX_BESIDE, MAX_UNIX_PATH};
 use super::*;
 use tokio::net::UnixStream;
 
