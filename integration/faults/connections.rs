@@ -25,8 +25,6 @@ pub(super) fn ten_thousand(rig: &Rig) -> Result<()> {
     let ours = format!("--pid={}", std::process::id());
     tool::run(std::process::Command::new("prlimit").args([&ours, "--nofile=12500:"]), "")?;
     let mut site = Site::new(rig, "fault-connections", SETTINGS)?;
-    // As the unit has it: with an arena for each thread the room is taken once in each of them, as chance will have it.
-    site.daemon.wrapper = vec!["env".to_owned(), "MALLOC_ARENA_MAX=1".to_owned()];
     site.daemon.start()?;
     site.probe()?;
     let before = (site.memory()?, site.descriptors()?);

@@ -12,6 +12,7 @@ pub mod questions;
 pub mod ripeness;
 pub mod rollup;
 pub mod store;
+mod words;
 pub mod writer;
 
 pub use observed::Observed;

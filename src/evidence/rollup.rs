@@ -9,7 +9,7 @@
 //! counted elsewhere.
 
 use super::observed::{HeldRule, Observed};
-use crate::policy::decide::Fared;
+use super::words::{fared_word, owned, word};
 use crate::policy::domain::{Normalised, registrable};
 use crate::policy::network::neighbourhood;
 use crate::policy::rule::{Mode, Side};
@@ -549,40 +549,6 @@ fn bucket_of<'b, P: Ranked, R: Eq + Hash>(
         buckets.insert(period.to_owned(), Bucket::new(max_peers));
     }
     buckets.get_mut(period)
-}
-
-fn owned(text: &str) -> Word {
-    Word::Owned(text.to_owned())
-}
-
-/// Words of nearly every session, which need no memory of their own.
-const USUAL: &[&str] = &[
-    "",
-    "TLSv1.3",
-    "TLSv1.2",
-    "NOT",
-    "OK",
-    "FAIL",
-    "NO",
-    "NONE",
-    "TLS_AES_256_GCM_SHA384",
-    "TLS_AES_128_GCM_SHA256",
-    "TLS_CHACHA20_POLY1305_SHA256",
-    "ECDHE-RSA-AES256-GCM-SHA384",
-    "ECDHE-RSA-AES128-GCM-SHA256",
-    "ECDHE-ECDSA-AES256-GCM-SHA384",
-];
-
-fn word(text: &str) -> Word {
-    USUAL.iter().find(|usual| **usual == text).map_or_else(|| owned(text), |usual| Word::Borrowed(usual))
-}
-
-fn fared_word(fared: Fared) -> &'static str {
-    match fared {
-        Fared::Passed => "pass",
-        Fared::Failed => "fail",
-        Fared::NotTold => "unknown",
-    }
 }
 
 /// Whether a name is one that a host can have: what else a DNS server tells is no name to count under.

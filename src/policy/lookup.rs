@@ -251,18 +251,15 @@ impl SideIndex {
     /// Part of the [`super::Fingerprint`].
     pub(super) fn digest(&self, rules: &[Rule]) -> u128 {
         use siphasher::sip128::{Hasher128, SipHasher13};
-        use std::fmt::Write;
         let mut sum = 0u128;
-        let mut text = String::new();
         for found in self.iter() {
             let mut hasher = SipHasher13::new();
-            if let Key::Name(name) = found.key {
-                hasher.write(name.as_bytes());
-            } else {
-                text.clear();
-                // Writing to a String cannot fail.
-                let _ = write!(text, "{}", found.key);
-                hasher.write(text.as_bytes());
+            // No name begins with such a byte. As text, a network would cost more than all else of its loading.
+            match found.key {
+                Key::Name(name) => hasher.write(name.as_bytes()),
+                Key::Any => hasher.write(b"*"),
+                Key::Network(network) => (1u8, network).hash(&mut hasher),
+                Key::Literal(network) => (2u8, network).hash(&mut hasher),
             }
             hasher.write_u8(0);
             hasher.write(rules.get(found.rule.index()).map(|rule| rule.name.as_bytes()).unwrap_or_default());
