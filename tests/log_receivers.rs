@@ -28,7 +28,7 @@ use support::{DEADLINE, until};
 use tracing::Level;
 
 /// What a queue and the kernel's own buffers certainly do not hold.
-const FAR_TOO_MANY: usize = 60_000;
+const FAR_TOO_MANY: usize = 200_000;
 
 fn started(target: Target, format: Format) -> Writer {
     Sink::start(target, format, "test", |_| None).unwrap().0
