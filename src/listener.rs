@@ -28,7 +28,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tally::{Tally, View};
-use threads::Place as ThreadPlace;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Semaphore, mpsc, watch};
 
@@ -488,7 +487,7 @@ where
         };
         let place = shared.threads.as_ref().and_then(Threads::place);
         let elsewhere =
-            place.as_ref().filter(|place| !place.is_here()).and_then(ThreadPlace::runtime).cloned();
+            place.as_ref().filter(|place| !place.is_here()).and_then(threads::Place::runtime).cloned();
         let stream = match &elsewhere {
             Some(runtime) => match stream.moved_to(runtime) {
                 Ok(stream) => stream,

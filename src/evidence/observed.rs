@@ -39,7 +39,7 @@ pub struct Observed {
 }
 
 /// A rule that was held, and how it fared. Its name and key are [`Observed::rule`] and [`Observed::key`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeldRule {
     pub(super) side: Side,
     /// Whether its key names somebody: it is not `*`.
@@ -61,7 +61,7 @@ const REASON: usize = 4;
 const RULES: usize = 5;
 
 /// Some texts in one allocation.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Texts {
     all: String,
     ends: [u32; RULES + 2 * SIDES],

@@ -81,16 +81,9 @@ impl Threads {
 
     /// A place for one more connection.
     pub(super) fn place(&self) -> Option<Place> {
-        let mut fewest = (usize::MAX, 0);
-        for (thread, of) in self.0.iter().enumerate() {
-            let connections = of.connections.load(Ordering::Relaxed);
-            if connections < FEW {
-                fewest = (connections, thread);
-                break;
-            }
-            fewest = fewest.min((connections, thread));
-        }
-        let (_, thread) = fewest;
+        let each = || self.0.iter().map(|thread| thread.connections.load(Ordering::Relaxed)).enumerate();
+        let has_room = each().find(|(_, connections)| *connections < FEW);
+        let (thread, _) = has_room.or_else(|| each().min_by_key(|(_, connections)| *connections))?;
         self.0.get(thread)?.connections.fetch_add(1, Ordering::Relaxed);
         Some(Place { threads: Arc::clone(&self.0), thread })
     }
