@@ -92,18 +92,15 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     }
 }
 
-/// Keeps the socket until the drain of `shared` begins: made as soon as it can be, made anew when its file is gone.
-pub async fn keep(path: PathBuf, site: Arc<Site>, shared: Shared) {
-    let address = Address::Unix(path);
-    // Who may change the daemon's ways is who may send it a signal.
-    let ownership = Ownership { mode: 0o600, ..Ownership::default() };
-    let mut closing = shared.closing();
-    let mut said: Option<String> = None;
-    loop {
-        let trouble = match Listener::bind(&address, &ownership) {
-            Ok(listener) => {
-                said = None;
-                tracing::info!(socket = %address, "answering `status` and `reload`");
+/// Opens the socket at once, so that who is told that the daemon is ready can ask it. What is given keeps it until the
+/// drain of `shared` begins: made as soon as it can be, made anew when its file is gone.
+pub fn keep(path: PathBuf, site: Arc<Site>, shared: Shared) -> impl Future<Output = ()> {
+    let mut opening = Opening { address: Address::Unix(path), said: None };
+    let mut opened = opening.open();
+    async move {
+        let mut closing = shared.closing();
+        loop {
+            if let Some(listener) = opened {
                 let place = listener.place();
                 let answer = {
                     let site = Arc::clone(&site);
@@ -115,21 +112,49 @@ pub async fn keep(path: PathBuf, site: Arc<Site>, shared: Shared) {
                 };
                 tokio::select! {
                     () = serve(listener, shared.clone(), answer) => return,
-                    () = gone(place) => "its file is gone".to_owned(),
+                    () = gone(place) => opening.trouble("its file is gone".to_owned()),
                 }
             }
-            Err(error) => with_source(&error),
-        };
-        if said.as_ref() != Some(&trouble) {
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = draining(&mut closing) => return,
+            }
+            opened = opening.open();
+        }
+    }
+}
+
+/// The making of the socket, again and again.
+struct Opening {
+    address: Address,
+    /// The trouble that was told of last: none is told of twice in a row.
+    said: Option<String>,
+}
+
+impl Opening {
+    fn open(&mut self) -> Option<Listener> {
+        // Who may change the daemon's ways is who may send it a signal.
+        let ownership = Ownership { mode: 0o600, ..Ownership::default() };
+        match Listener::bind(&self.address, &ownership) {
+            Ok(listener) => {
+                self.said = None;
+                tracing::info!(socket = %self.address, "answering `status` and `reload`");
+                Some(listener)
+            }
+            Err(error) => {
+                self.trouble(with_source(&error));
+                None
+            }
+        }
+    }
+
+    fn trouble(&mut self, trouble: String) {
+        if self.said.as_ref() != Some(&trouble) {
             tracing::warn!(
-                socket = %address, error = trouble,
+                socket = %self.address, error = trouble,
                 "no control socket: `encr-milter status` and `reload` cannot ask; trying again"
             );
-            said = Some(trouble);
-        }
-        tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
-            () = draining(&mut closing) => return,
+            self.said = Some(trouble);
         }
     }
 }

@@ -272,6 +272,7 @@ impl Started<'_> {
         let shared = shared.over(self.threads);
         let shared_outbound = shared.beside(daemon.outbound.max_connections, "outbound.max-connections");
         let sources = Arc::new(self.sources(&listeners, &shared, &shared_outbound));
+        let (mut asks, end_control) = self.control(&sources);
         // Watched to its end: only then may this go.
         let _watching = Watching::start(&daemon.http, &sources);
         let (to_milter, idle) = (Arc::clone(answering), daemon.milter.idle);
@@ -288,7 +289,6 @@ impl Started<'_> {
         let is_passed = sources.listeners.iter().any(|listener| listener.passed);
         let waiting = answering.waiting.clone();
         tokio::spawn(look_for_losses(outputs.log.sink().clone(), Arc::clone(&answering.metrics), waiting));
-        let (mut asks, end_control) = self.control(&sources);
         if let Some(within) = systemd::watchdog() {
             let threads = self.threads.clone();
             let alive = move || {

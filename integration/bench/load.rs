@@ -50,15 +50,28 @@ fn main() {
         return task.run();
     }
     let sizes = if arguments.iter().any(|argument| argument == "--quick") { &SIZES[..3] } else { &SIZES };
+    let behind = |option: &str| {
+        let at = arguments.iter().position(|argument| argument == option)?;
+        Some(arguments.get(at + 1).unwrap_or_else(|| panic!("{option} what?")))
+    };
+    let only = behind("--only");
     let folder = tempfile::tempdir().unwrap();
-    let figures = json!({
-        "load": sizes.iter().flat_map(|size| loads(folder.path(), *size)).collect::<Vec<_>>(),
-        "lookup": lookups(folder.path(), sizes),
-        "import": sizes.iter().map(|size| imports(folder.path(), *size)).collect::<Vec<_>>(),
-        "calm": calm::measure(folder.path(), sizes),
-    });
-    if let Some(at) = arguments.iter().position(|argument| argument == "--json") {
-        std::fs::write(&arguments[at + 1], serde_json::to_vec_pretty(&figures).unwrap()).unwrap();
+    let mut figures = serde_json::Map::new();
+    let parts: [(&str, &dyn Fn(&Path) -> Value); 4] = [
+        ("load", &|folder| sizes.iter().flat_map(|size| loads(folder, *size)).collect()),
+        ("lookup", &|folder| lookups(folder, sizes).into()),
+        ("import", &|folder| sizes.iter().map(|size| imports(folder, *size)).collect()),
+        ("calm", &|folder| calm::measure(folder, sizes).into()),
+    ];
+    assert!(
+        only.is_none_or(|only| parts.iter().any(|(name, _)| name == only)),
+        "--only load, lookup, import or calm"
+    );
+    for (name, part) in parts.iter().filter(|(name, _)| only.is_none_or(|only| name == only)) {
+        figures.insert((*name).to_owned(), part(folder.path()));
+    }
+    if let Some(file) = behind("--json") {
+        std::fs::write(file, serde_json::to_vec_pretty(&figures).unwrap()).unwrap();
     }
 }
 

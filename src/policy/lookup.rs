@@ -1,17 +1,21 @@
 //! The compiled index: from a name, an address or a mail address to the most specific key's rule.
 //!
 //! Promises: a lookup costs one hash probe for each label of a name and one for each prefix length in use,
-//! whether the policy has ten keys or a million. All names of a side lie in one arena, so that a policy of
-//! a million names is dropped in no time (the answering threads must never pay for an old policy's end).
+//! whether the policy has ten keys or a million; the memory for all labels is waited for at once. All names of a side lie
+//! in one arena, so that a policy of a million names is dropped in no time (the answering threads must never pay for an old
+//! policy's end).
 
 mod names;
+mod networks;
+mod places;
 
 use super::domain::{self, Normalised};
-use super::network::{Network, NetworkTable, parse_address};
+use super::network::{Network, parse_address};
 use super::rule::{Rule, Side, Standing};
-use names::NameTable;
+use names::{NameTable, Sought};
+use networks::NetworkTable;
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// A rule's position in the policy.
@@ -30,16 +34,9 @@ impl RuleId {
     }
 }
 
-/// One seed for all: clients choose what is looked up, never what is stored, so no table can be flooded.
-fn hasher() -> foldhash::fast::FoldHasher<'static> {
-    foldhash::fast::FixedState::default().build_hasher()
-}
-
-pub(super) fn hash_of(value: &(impl Hash + ?Sized)) -> u64 {
-    let mut hasher = hasher();
-    value.hash(&mut hasher);
-    hasher.finish()
-}
+/// For so many of a subject's names the memory is fetched before the first is looked at: for a host with so many labels,
+/// and hardly any has more.
+const AT_ONCE: usize = 8;
 
 /// A key of the policy, in the form for comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +133,8 @@ impl SideIndex {
     pub fn insert(&mut self, key: Key<'_>, rule: RuleId) -> Result<(), InsertError> {
         match key {
             Key::Name(name) => self.names.insert(name, rule),
-            Key::Network(network) => self.networks.insert(network, rule).map_err(InsertError::Taken),
-            Key::Literal(network) => self.literals.insert(network, rule).map_err(InsertError::Taken),
+            Key::Network(network) => self.networks.insert(network, rule),
+            Key::Literal(network) => self.literals.insert(network, rule),
             Key::Any => match self.any {
                 Some(taken) => Err(InsertError::Taken(taken)),
                 None => {
@@ -148,33 +145,39 @@ impl SideIndex {
         }
     }
 
-    /// Makes room for so many names of so many bytes in all.
-    pub fn reserve(&mut self, names: usize, bytes: usize) {
-        self.names.reserve(names, bytes);
+    /// Makes room for so many keys of so many bytes in all that are like this one.
+    pub fn reserve(&mut self, like: Key<'_>, keys: usize, bytes: usize) {
+        match like {
+            Key::Name(_) => self.names.reserve(keys, bytes),
+            Key::Network(network) => self.networks.reserve(network, keys),
+            Key::Literal(network) => self.literals.reserve(network, keys),
+            Key::Any => {}
+        }
     }
 
-    /// Makes room for so many networks.
-    pub fn reserve_networks(&mut self, networks: usize) {
-        self.networks.reserve(networks);
-    }
-
-    /// Has the memory fetched that adding these names will look at, for all of them at once. A million that are added some
-    /// dozens at a time so take half as long as one by one.
-    pub fn prepare<'n>(&self, names: impl Iterator<Item = &'n str>) {
-        self.names.prepare(names);
+    /// Has the memory fetched that adding this key will look at. A million that are added some dozens at a time, fetched
+    /// before, take half as long as one by one.
+    pub fn fetch(&self, key: Key<'_>) {
+        match key {
+            Key::Name(name) => self.names.fetch(Sought::new(name)),
+            Key::Network(network) => self.networks.fetch(network),
+            Key::Literal(network) => self.literals.fetch(network),
+            Key::Any => {}
+        }
     }
 
     /// The rule of exactly this key.
     pub fn get(&self, key: Key<'_>) -> Option<RuleId> {
         match key {
-            Key::Name(name) => self.names.get(name).map(|(_, rule)| rule),
+            Key::Name(name) => self.names.get(Sought::new(name)).map(|(_, rule)| rule),
             Key::Network(network) => self.networks.get(network),
             Key::Literal(network) => self.literals.get(network),
             Key::Any => self.any,
         }
     }
 
-    /// Every key with its rule: names in the order in which they were added, then the others in no order.
+    /// Every key with its rule: names, then networks, then addresses in brackets, each in the order in which they were
+    /// added, then `*`.
     pub fn iter(&self) -> impl Iterator<Item = Found<'_>> {
         let names = self.names.iter().map(|(name, rule)| Found { key: Key::Name(name), rule });
         let networks = self.networks.iter().map(|(network, rule)| Found { key: Key::Network(network), rule });
@@ -294,11 +297,18 @@ impl<'p, V: FnMut(usize, Key<'_>, Option<Found<'p>>) -> Step> Search<'_, 'p, V> 
         found
     }
 
-    fn names<'k>(&mut self, names: impl Iterator<Item = &'k str>) -> bool {
-        let side = self.side;
-        self.kind(names.map(|name| {
-            let hit = side.names.get(name).map(|(name, rule)| Found { key: Key::Name(name), rule });
-            (Key::Name(name), hit)
+    fn names<'k>(&mut self, mut names: impl Iterator<Item = &'k str>) -> bool {
+        let table = &self.side.names;
+        let mut first = [Sought::default(); AT_ONCE];
+        let mut count = 0;
+        for (sought, name) in first.iter_mut().zip(names.by_ref()) {
+            *sought = Sought::new(name);
+            table.fetch(*sought);
+            count += 1;
+        }
+        self.kind(first.into_iter().take(count).chain(names.map(Sought::new)).map(|sought| {
+            let hit = table.get(sought).map(|(name, rule)| Found { key: Key::Name(name), rule });
+            (Key::Name(sought.name), hit)
         }))
     }
 

@@ -1,11 +1,7 @@
-//! Addresses and networks: in the standard's spellings and in sendmail's, and the longest prefix.
+//! Addresses and networks: in the standard's spellings and in sendmail's.
 //!
-//! Promises: an IPv4-mapped IPv6 address is the IPv4 address that it maps; a lookup costs one hash probe
-//! for each prefix length that the policy uses, however many networks there are.
+//! Promises: an IPv4-mapped IPv6 address is the IPv4 address that it maps.
 
-use super::lookup::{RuleId, hash_of};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -91,11 +87,18 @@ impl Network {
         self.0.prefix_len() == 0
     }
 
-    fn of_prefix(address: IpAddr, length: u8) -> Option<Self> {
+    /// The network of so many bits around an address; none where it has not so many.
+    pub(super) fn of_prefix(address: IpAddr, length: u8) -> Option<Self> {
         IpNet::new(address, length).ok().map(|net| Self(net.trunc()))
     }
 
-    fn length(&self) -> u8 {
+    /// Its first address.
+    pub(super) fn address(&self) -> IpAddr {
+        self.0.addr()
+    }
+
+    /// The length of its prefix, in bits.
+    pub(super) fn length(&self) -> u8 {
         self.0.prefix_len()
     }
 }
@@ -138,7 +141,8 @@ fn parse_cidr(text: &str) -> Result<Written, NetworkError> {
         },
         _ => net,
     };
-    Ok(Written { network: Network(net.trunc()), host_bits: net.trunc() != net })
+    let network = net.trunc();
+    Ok(Written { network: Network(network), host_bits: network != net })
 }
 
 /// `192.0.2`, `10`: sendmail's access map takes an address apart at its dots.
@@ -179,67 +183,6 @@ pub fn parse_address(text: &str) -> Option<IpAddr> {
 /// The network that a client's address stands for where its neighbours are taken as one: /24 or /48.
 pub fn neighbourhood(address: IpAddr) -> Option<Network> {
     Network::of_prefix(address, if address.is_ipv4() { 24 } else { 48 })
-}
-
-/// The networks of one side of a policy, each with its rule.
-#[derive(Debug, Default)]
-pub struct NetworkTable {
-    entries: HashTable<(Network, RuleId)>,
-    /// The prefix lengths in use, longest first.
-    v4_lengths: Vec<u8>,
-    v6_lengths: Vec<u8>,
-}
-
-impl NetworkTable {
-    /// Makes room for so many.
-    pub fn reserve(&mut self, networks: usize) {
-        self.entries.reserve(networks, |(network, _)| hash_of(network));
-    }
-
-    /// Adds a network; gives the rule that has it already, if one has.
-    pub fn insert(&mut self, network: Network, rule: RuleId) -> Result<(), RuleId> {
-        let same = |(known, _): &(Network, RuleId)| *known == network;
-        match self.entries.entry(hash_of(&network), same, |(network, _)| hash_of(network)) {
-            Entry::Occupied(taken) => return Err(taken.get().1),
-            Entry::Vacant(free) => free.insert((network, rule)),
-        };
-        let lengths =
-            if matches!(network.0, IpNet::V4(_)) { &mut self.v4_lengths } else { &mut self.v6_lengths };
-        if let Err(position) = lengths.binary_search_by(|length| network.length().cmp(length)) {
-            lengths.insert(position, network.length());
-        }
-        Ok(())
-    }
-
-    /// Every network that the address can be looked up under, longest prefix first, with its rule if there
-    /// is one.
-    pub fn probe(&self, address: IpAddr) -> impl Iterator<Item = (Network, Option<RuleId>)> {
-        let lengths = if address.is_ipv4() { &self.v4_lengths } else { &self.v6_lengths };
-        lengths.iter().filter_map(move |&length| {
-            let network = Network::of_prefix(address, length)?;
-            Some((network, self.get(network)))
-        })
-    }
-
-    /// The rule of exactly this network.
-    pub fn get(&self, network: Network) -> Option<RuleId> {
-        self.entries.find(hash_of(&network), |(known, _)| *known == network).map(|(_, rule)| *rule)
-    }
-
-    /// Every network, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = (Network, RuleId)> {
-        self.entries.iter().copied()
-    }
-
-    /// How many networks there are.
-    pub fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -295,25 +238,5 @@ mod tests {
         assert_eq!(parse_address("[192.0.2.7]"), parse_address("192.0.2.7"));
         assert_eq!(parse_address("0"), None);
         assert_eq!(parse_address("localhost"), None);
-    }
-
-    #[test]
-    fn the_longest_prefix_comes_first() {
-        let mut table = NetworkTable::default();
-        for (id, text) in ["10.0.0.0/8", "10.1.0.0/16", "10.1.2.3", "2001:db8::/32"].iter().enumerate() {
-            let network = Network::parse(text).unwrap().unwrap().network;
-            table.insert(network, RuleId::new(id)).unwrap();
-        }
-        let hits = |text: &str| -> Vec<usize> {
-            let address = parse_address(text).unwrap();
-            table.probe(address).filter_map(|(_, rule)| rule).map(RuleId::index).collect()
-        };
-        assert_eq!(hits("10.1.2.3"), [2, 1, 0]);
-        assert_eq!(hits("10.1.2.4"), [1, 0]);
-        assert_eq!(hits("10.9.9.9"), [0]);
-        assert_eq!(hits("11.1.2.3"), [] as [usize; 0]);
-        assert_eq!(hits("2001:db8::1"), [3]);
-        let network = Network::parse("10").unwrap().unwrap().network;
-        assert_eq!(table.insert(network, RuleId::new(9)), Err(RuleId::new(0)));
     }
 }

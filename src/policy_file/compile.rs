@@ -3,33 +3,21 @@
 //! Promises: a policy comes out only where nothing is wrong; every key is in the form for comparison, and
 //! belongs to one rule of its side.
 
+mod keys;
+
+pub(super) use keys::List;
+
 use super::schema::{Document, ExemptDoc, ModeDoc, RuleDoc, header};
 use super::walk::{Located, nearest};
-use crate::diagnostics::{Diagnostic, Diagnostics, FileId, Place};
-use crate::policy::facts::plain_address;
+use crate::diagnostics::{Diagnostic, Diagnostics, Place};
 use crate::policy::gate::Gate;
-use crate::policy::lookup::{Index, InsertError, Key, RuleId};
-use crate::policy::network::{Network, Written, parse_address};
+use crate::policy::lookup::{Index, RuleId};
+use crate::policy::network::Network;
 use crate::policy::requirement::Requirement;
-use crate::policy::rule::{Exempt, Exemption, Mode, ModeEntry, Modes, Rule, Side};
+use crate::policy::rule::{Exempt, Exemption, Mode, ModeEntry, Modes, Rule};
 use crate::policy::{Day, Policy, domain};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
-
-/// So many keys of a list are added at once.
-const AT_ONCE: usize = 32;
-
-/// A list file that a rule names, read.
-pub(super) struct List<'t> {
-    /// The rule, by its position among all rules.
-    pub(super) rule: usize,
-    /// The side of its keys.
-    pub(super) side: Side,
-    /// The file.
-    pub(super) file: FileId,
-    /// What it says.
-    pub(super) text: &'t str,
-}
 
 /// Compiles all documents to one policy. `complete` says whether every file could be read: only then is
 /// something that is missing a fault.
@@ -165,7 +153,7 @@ impl<'c> Compiler<'c> {
     fn exempt_network(&mut self, text: &Located<Cow<'_, str>>) -> Option<Network> {
         match Network::parse(&text.value) {
             Some(Ok(written)) => {
-                self.host_bits(written, &text.value, &text.place);
+                self.host_bits(written, &text.value, &|| text.place.clone());
                 Some(written.network)
             }
             Some(Err(error)) => {
@@ -335,236 +323,5 @@ impl<'c> Compiler<'c> {
                 );
             }
         }
-    }
-
-    fn list(&mut self, list: &List<'_>) {
-        if list.text.trim().is_empty() {
-            self.diagnostics.push(
-                Diagnostic::error("empty-list", "an empty list: it may be half-written")
-                    .at(Place { file: list.file, span: 0..0 })
-                    .hint("a list that is meant to have no keys has a comment: # none"),
-            );
-        }
-        // Some editors begin a file with a byte order mark; TOML allows it, and a list does too.
-        let mut start = if list.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
-        let lines = memchr::memchr_iter(b'\n', list.text.as_bytes()).count() + 1;
-        let side = self.index.side_mut(list.side);
-        // A list is of names or of networks, as a rule, and its first key tells which.
-        let mut keys = list.text.lines().map(|line| key_of(line).trim()).filter(|key| !key.is_empty());
-        match keys.next().and_then(Network::parse) {
-            Some(_) => side.reserve_networks(lines),
-            None => side.reserve(lines, list.text.len()),
-        }
-        let rule = RuleId::new(list.rule);
-        let mut plain = Vec::with_capacity(AT_ONCE);
-        for line in list.text.get(start..).unwrap_or_default().split_inclusive('\n') {
-            let whole = line.strip_suffix('\n').unwrap_or(line);
-            let whole = whole.strip_suffix('\r').unwrap_or(whole);
-            // Almost every line is a key and nothing else.
-            if domain::is_plain(whole) {
-                plain.push((start, whole));
-                if plain.len() == AT_ONCE {
-                    self.domains(list, &mut plain);
-                }
-            } else {
-                self.domains(list, &mut plain);
-                let text = key_of(whole);
-                let key = text.trim();
-                if !key.is_empty() {
-                    let offset = start + (text.len() - text.trim_start().len());
-                    let place = || Place { file: list.file, span: offset..offset + key.len() };
-                    self.key(rule, list.side, key, place);
-                }
-            }
-            start += line.len();
-        }
-        self.domains(list, &mut plain);
-    }
-
-    /// Adds domains that stand where it is said in a list.
-    fn domains(&mut self, list: &List<'_>, names: &mut Vec<(usize, &str)>) {
-        self.index.side(list.side).prepare(names.iter().map(|(_, name)| *name));
-        for (start, name) in names.drain(..) {
-            let place = || Place { file: list.file, span: start..start + name.len() };
-            self.domain(RuleId::new(list.rule), list.side, name, place);
-        }
-    }
-
-    /// Adds a domain that is in the form for comparison.
-    fn domain(&mut self, rule: RuleId, side: Side, name: &str, place: impl Fn() -> Place) {
-        self.single_label(side, name, &place);
-        self.insert(rule, side, Key::Name(name), place);
-    }
-
-    /// Adds a key to the index.
-    fn key(&mut self, rule: RuleId, side: Side, text: &str, place: impl Fn() -> Place) {
-        if domain::is_plain(text) {
-            return self.domain(rule, side, text, place);
-        }
-        let name: Cow<'_, str>;
-        let key = if text == "*" {
-            self.enforced_on_all(rule, side, &place);
-            Key::Any
-        } else {
-            let written = Network::parse(text);
-            match (side.is_host(), written) {
-                (_, Some(Ok(written))) if text.starts_with('[') => {
-                    self.host_bits(written, text, &place());
-                    Key::Literal(written.network)
-                }
-                (true, Some(Ok(written))) => {
-                    self.host_bits(written, text, &place());
-                    if written.network.is_everything() {
-                        self.enforced_on_all(rule, side, &place);
-                    }
-                    Key::Network(written.network)
-                }
-                (true, Some(Err(error))) => {
-                    self.bad_key(text, &place(), &error.to_string(), None);
-                    return;
-                }
-                (false, Some(Ok(_))) => {
-                    let why = format!("an address or network, and `{side}` takes domains and mail addresses");
-                    self.bad_key(text, &place(), &why, Some("hosts are keys of `client` or `server`"));
-                    return;
-                }
-                _ => match name_key(side, text) {
-                    Ok(found) => {
-                        name = found;
-                        self.single_label(side, &name, &place);
-                        Key::Name(&name)
-                    }
-                    Err((why, hint)) => {
-                        self.bad_key(text, &place(), &why, hint.as_deref());
-                        return;
-                    }
-                },
-            }
-        };
-        self.insert(rule, side, key, place);
-    }
-
-    fn insert(&mut self, rule: RuleId, side: Side, key: Key<'_>, place: impl Fn() -> Place) {
-        match self.index.side_mut(side).insert(key, rule) {
-            Ok(()) => {}
-            Err(InsertError::Taken(taken)) if taken == rule => self.diagnostics.push(
-                Diagnostic::warning("duplicate-key", format!("`{key}` stands twice in this rule"))
-                    .at(place()),
-            ),
-            Err(InsertError::Taken(taken)) => {
-                let other = self.rules.get(taken.index()).map_or("another", |rule| rule.name.as_str());
-                let message = format!("`{key}` is already a {side} key of rule `{other}`");
-                self.diagnostics.push(
-                    Diagnostic::error("duplicate-key", message)
-                        .at(place())
-                        .hint("a key belongs to one rule of its side: let one of them go"),
-                );
-            }
-            Err(InsertError::Full) => self
-                .diagnostics
-                .push(Diagnostic::error("too-large", format!("more than 4 GiB of {side} keys")).at(place())),
-        }
-    }
-
-    fn enforced_on_all(&mut self, rule: RuleId, side: Side, place: &impl Fn() -> Place) {
-        let Some(rule) = self.rules.get(rule.index()) else { return };
-        if rule.modes.enforce.is_some() && matches!(side, Side::Client | Side::Sender | Side::Recipient) {
-            let message = format!("rule `{}` enforces TLS on everyone ({side})", rule.name);
-            self.diagnostics.push(
-                Diagnostic::warning("enforce-all", message)
-                    .at(place())
-                    .hint("a public mail server must not require STARTTLS of all (RFC 3207 section 4); for a private one this is fine"),
-            );
-        }
-    }
-
-    /// `recipient = ["sales"]`: a top-level domain, where perhaps a local part was meant.
-    fn single_label(&mut self, side: Side, name: &str, place: &impl Fn() -> Place) {
-        if !side.is_host() && !name.contains(['.', '@']) {
-            self.diagnostics.push(
-                Diagnostic::warning("single-label", format!("`{name}` is taken as a top-level domain"))
-                    .at(place())
-                    .hint(format!("for the mail of one user, write `{name}@` and the domain")),
-            );
-        }
-    }
-
-    fn host_bits(&mut self, written: Written, text: &str, place: &Place) {
-        if written.host_bits {
-            self.diagnostics.push(
-                Diagnostic::warning("host-bits", format!("`{text}` has bits set behind its prefix"))
-                    .at(place.clone())
-                    .hint(format!("it is taken as {}", written.network)),
-            );
-        }
-    }
-
-    fn bad_key(&mut self, text: &str, place: &Place, why: &str, hint: Option<&str>) {
-        let mut diagnostic =
-            Diagnostic::error("bad-key", format!("`{}` cannot be a key: {why}", shortened(text)))
-                .at(place.clone());
-        diagnostic.hint = hint.map(str::to_owned);
-        self.diagnostics.push(diagnostic);
-    }
-}
-
-/// A domain or a mail address in the form for comparison; or why it is none, and what to write.
-fn name_key(side: Side, text: &str) -> Result<Cow<'_, str>, (String, Option<String>)> {
-    let why = |error: domain::NameError| {
-        let bare = text.trim_start_matches("*.").trim_matches('.');
-        let hint = match error {
-            domain::NameError::LeadingDot | domain::NameError::Wildcard | domain::NameError::TrailingDot => {
-                Some(format!("write `{bare}`: it covers the name and all its subdomains"))
-            }
-            _ => None,
-        };
-        (error.to_string(), hint)
-    };
-    let Some((local, host)) = text.rsplit_once('@') else {
-        return domain::key(text).map_err(why);
-    };
-    if side.is_host() {
-        let hint = format!("a {side} is a host: write `{host}`, or use `sender`");
-        return Err(("a mail address".to_owned(), Some(hint)));
-    }
-    if local.is_empty() {
-        return Err(("no local part".to_owned(), Some(format!("write `{host}` for the whole domain"))));
-    }
-    if !local.starts_with('"') && local.contains(['@', ' ']) {
-        return Err(("a local part with a blank or `@` that is not quoted".to_owned(), None));
-    }
-    let local = plain_address(local);
-    if local.len() > 64 {
-        return Err(("a local part of more than 64 characters".to_owned(), None));
-    }
-    if host.is_empty() && side == Side::RecipientOutbound {
-        return Ok(Cow::Owned(format!("{}@", local.to_ascii_lowercase())));
-    }
-    if host.is_empty() {
-        let hint = format!("write `{local}@` and a domain");
-        return Err(("no domain".to_owned(), Some(hint)));
-    }
-    // An address literal stays as it is written: mail addresses are compared as text.
-    let host = match parse_address(host).filter(|_| host.starts_with('[')) {
-        Some(_) => Cow::Owned(host.to_ascii_lowercase()),
-        None => domain::key(host).map_err(why)?,
-    };
-    let is_plain = matches!((&local, &host), (Cow::Borrowed(_), Cow::Borrowed(_)));
-    if is_plain && !local.bytes().any(|b| b.is_ascii_uppercase()) {
-        return Ok(Cow::Borrowed(text));
-    }
-    Ok(Cow::Owned(format!("{}@{host}", local.to_ascii_lowercase())))
-}
-
-/// What stands before a line's comment.
-fn key_of(line: &str) -> &str {
-    line.split('#').next().unwrap_or_default()
-}
-
-/// A key as a message shows it: a line of a binary file is long.
-fn shortened(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(80) {
-        Some((end, _)) => Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default())),
-        None => Cow::Borrowed(text),
     }
 }
