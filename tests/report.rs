@@ -285,6 +285,19 @@ fn a_reason_of_exempt_is_that_of_a_decision() {
     assert_eq!(told, decided);
 }
 
+#[test]
+fn a_message_that_a_rule_exempts_on_two_sides_counts_once() {
+    let rules = by_client("sender = [\"a.example\"]\nexempt = { reason = \"x\", until = 9999-12-31 }");
+    let policy = support::policy(&rules);
+    let mut records = messages(1, "mx.a.example", "192.0.2.1", CLEAR, 3);
+    records.extend(messages(1, "mx.b.example", "192.0.2.2", CLEAR, 1));
+    let report = Report::of(&store(&policy, &records), Some(&policy), origin(None)).unwrap();
+    let used = |report: Report| -> Vec<(String, u64)> {
+        report.exemptions.rules.into_iter().map(|rule| (rule.rule, rule.messages)).collect()
+    };
+    assert_eq!(used(report), [("r".to_owned(), 3)]);
+}
+
 /// A session and how often it came, from one of a few hosts.
 fn seen() -> impl Strategy<Value = (usize, String, usize)> {
     let version = prop_oneof![Just("TLSv1"), Just("TLSv1.2"), Just("TLSv1.3"), Just("odd")];

@@ -1,6 +1,6 @@
 //! What happened? What was refused, deferred, observed and not known, by day and rule; and which exemptions were used.
 
-use super::{Period, direction_of, each, time};
+use super::{MESSAGES, Period, direction_of, each, time};
 use crate::evidence::store::{Store, StoreError};
 use crate::policy::facts::Direction;
 
@@ -119,7 +119,8 @@ pub fn what_happened(store: &Store, period: Period) -> Result<Happened, StoreErr
 pub struct Used {
     /// What exempts: the reason that `[exempt]` gives (`network 127.0.0.0/8`), or a rule's name.
     pub name: String,
-    /// Messages.
+    /// Messages. Of a rule with keys on two sides, as many as there were for certain: nothing tells whether both sides met
+    /// the same ones.
     pub messages: u64,
     /// The last one.
     pub last: jiff::Timestamp,
@@ -136,15 +137,18 @@ pub struct ExemptionsUsed {
 
 /// Which exemptions were used?
 pub fn exemptions_used(store: &Store, period: Period) -> Result<ExemptionsUsed, StoreError> {
+    const SETTLED: &str = "SELECT key, sum(count) AS messages, max(last) FROM decision_counts \
+        WHERE rule = '' AND verdict = 'exempt' AND day BETWEEN ?1 AND ?2 GROUP BY key ORDER BY messages DESC, key";
     // A rule's exemption is used on its side, whatever another side decided.
-    const QUESTION: &str = "SELECT rule = '', iif(rule = '', key, rule) AS name, sum(count) AS messages, max(last) \
-        FROM decision_counts WHERE verdict = 'exempt' AND day BETWEEN ?1 AND ?2 \
-        GROUP BY rule = '', name ORDER BY messages DESC, name";
+    const RULES: &str = "SELECT rule, sum(least) AS used, max(last) FROM messages \
+        WHERE exempt AND day BETWEEN ?1 AND ?2 GROUP BY rule ORDER BY used DESC, rule";
     let mut used = ExemptionsUsed::default();
-    each(store, QUESTION, period.days(), |row| {
-        let to = if row.get(0)? { &mut used.settled } else { &mut used.rules };
-        to.push(Used { name: row.get(1)?, messages: row.get(2)?, last: time(row.get(3)?) });
-        Ok(())
-    })?;
+    let of_rules = format!("{MESSAGES}{RULES}");
+    for (question, to) in [(SETTLED, &mut used.settled), (&of_rules, &mut used.rules)] {
+        each(store, question, period.days(), |row| {
+            to.push(Used { name: row.get(0)?, messages: row.get(1)?, last: time(row.get(2)?) });
+            Ok(())
+        })?;
+    }
     Ok(used)
 }
