@@ -482,3 +482,39 @@ fn postfix_is_looked_at_in_sendmails_place() {
     tree.put("etc/postfix/main.cf", "# nothing yet\n");
     assert_eq!(tree.wrong(&[]), ["problem attached"]);
 }
+
+#[test]
+fn postfix_that_asks_no_client_for_the_certificate_that_rules_want_is_told_of() {
+    let tree = Tree::healthy();
+    for name in [CF_FILE, "run/sendmail.pid"] {
+        fs::remove_file(tree.path(name)).unwrap();
+    }
+    let ours = "smtpd_milters = { unix:/run/encr-milter/milter.sock, default_action=tempfail }\n";
+    let trusts = "smtpd_tls_CAfile = /etc/ssl/ca.pem\n";
+    // The daemon that runs has another policy in force, which is told as well.
+    let told = || -> Vec<String> {
+        tree.wrong(&[]).into_iter().filter(|found| found.ends_with("client-certificates")).collect()
+    };
+    tree.put("etc/postfix/main.cf", ours);
+    assert_eq!(told(), [] as [&str; 0], "no rule wants one");
+    for (mode, level) in [("observe", "warning"), ("enforce", "problem")] {
+        tree.put(
+            "etc/encr-milter/policy.toml",
+            &format!("version = 1\n[[rule]]\nname = \"r\"\nclient = [\"partner.example\"]\n{mode} = {{ verify = true }}\n"),
+        );
+        let wrong = format!("{level} client-certificates");
+        for (lines, expected) in [
+            (trusts.to_owned(), vec![wrong.clone()]),
+            ("smtpd_tls_ask_ccert = yes\n".to_owned(), vec![wrong.clone()]),
+            (format!("smtpd_tls_ask_ccert = yes\n{trusts}"), vec![]),
+            (format!("smtpd_tls_req_ccert = yes\n{trusts}"), vec![]),
+            ("smtpd_tls_ask_ccert = yes\ntls_append_default_CA = yes\n".to_owned(), vec![]),
+        ] {
+            tree.put("etc/postfix/main.cf", &format!("{ours}{lines}"));
+            assert_eq!(told(), expected, "{mode}: {lines}");
+        }
+    }
+    tree.put("etc/postfix/main.cf", &format!("{ours}{trusts}"));
+    tree.put("etc/postfix/master.cf", "smtp inet n - y - - smtpd\n  -o smtpd_tls_ask_ccert=yes\n");
+    assert_eq!(told(), [] as [&str; 0], "a service asks");
+}

@@ -6,7 +6,7 @@ mod settings;
 use super::Known;
 use super::attached::{act, same};
 use super::finding::{Area, Findings};
-use super::strength;
+use super::strength::{self, NoCertificates};
 use crate::listener::Address;
 use crate::probe::target::Target;
 use settings::{Milter, Parameters, defaulted, milters, overrides};
@@ -69,6 +69,7 @@ pub(super) fn examine(known: &Known<'_>, findings: &mut Findings) {
     passed_by(known, &main, &master, findings);
     when_down(known, &main, &ours, findings);
     macros(&main, findings);
+    strength::client_certificates(known, "Postfix", no_certificates(&main, &master).as_ref(), findings);
     match &known.settings.mta {
         Some(target) => strength::examine_one(known, target, findings),
         None if known.machine.is_live() => strength::examine_one(known, &usual_target(), findings),
@@ -260,6 +261,30 @@ fn macros(main: &Parameters, findings: &mut Findings) {
                 lists.join(", ")
             ),
         );
+    }
+}
+
+/// Why Postfix would tell of no client's certificate. A service may ask for one where main.cf does not.
+fn no_certificates(main: &Parameters, master: &str) -> Option<NoCertificates> {
+    let asks = |name: &str| {
+        main.get(name) == "yes" || overrides(master, name).iter().any(|(_, value)| value == "yes")
+    };
+    let is_set = |name: &str| !main.get(name).is_empty();
+    if !asks("smtpd_tls_ask_ccert") && !asks("smtpd_tls_req_ccert") {
+        Some(NoCertificates {
+            why: "asks no client for one (smtpd_tls_ask_ccert)",
+            remedy: "smtpd_tls_ask_ccert = yes, and smtpd_tls_CAfile, in main.cf",
+        })
+    } else if !is_set("smtpd_tls_CAfile")
+        && !is_set("smtpd_tls_CApath")
+        && main.get("tls_append_default_CA") != "yes"
+    {
+        Some(NoCertificates {
+            why: "trusts no authority (smtpd_tls_CAfile, smtpd_tls_CApath)",
+            remedy: "smtpd_tls_CAfile = FILE in main.cf",
+        })
+    } else {
+        None
     }
 }
 

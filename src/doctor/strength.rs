@@ -19,7 +19,7 @@ const INBOUND: [Side; 3] = [Side::Client, Side::Sender, Side::Recipient];
 
 pub(super) fn examine(known: &Known<'_>, sendmail: &Sendmail, findings: &mut Findings) {
     log_level(sendmail, findings);
-    client_certificates(known, sendmail, findings);
+    client_certificates(known, "sendmail", of_sendmail(sendmail).as_ref(), findings);
     let targets = targets(known, sendmail, findings);
     for (number, (name, target)) in targets.iter().enumerate() {
         one(known, name, target, number == 0, findings);
@@ -238,38 +238,49 @@ fn demands(known: &Known<'_>, name: &str, bits: u16, version: Option<&str>, find
     }
 }
 
+/// Why no client's certificate is told of, and what to write instead.
+pub(super) struct NoCertificates {
+    pub(super) why: &'static str,
+    pub(super) remedy: &'static str,
+}
+
+fn of_sendmail(sendmail: &Sendmail) -> Option<NoCertificates> {
+    let cf = &sendmail.cf;
+    if cf.option("TLSSrvOptions").is_some_and(|options| options.contains('V')) {
+        Some(NoCertificates {
+            why: "asks no client for one (TLSSrvOptions=V)",
+            remedy: "define(`confTLS_SRV_OPTIONS', `')dnl in sendmail.mc",
+        })
+    } else if cf.option("CACertFile").is_none() && cf.option("CACertPath").is_none() {
+        Some(NoCertificates {
+            why: "trusts no authority (CACertFile, CACertPath)",
+            remedy: "define(`confCACERT', `FILE')dnl in sendmail.mc",
+        })
+    } else {
+        None
+    }
+}
+
 /// Rules on clients' certificates need an MTA that asks for one, and knows whom to trust.
-fn client_certificates(known: &Known<'_>, sendmail: &Sendmail, findings: &mut Findings) {
+pub(super) fn client_certificates(
+    known: &Known<'_>,
+    mta: &str,
+    lack: Option<&NoCertificates>,
+    findings: &mut Findings,
+) {
+    let check = "client-certificates";
     let wants = |requirement: &Requirement| requirement.verify || !requirement.certificate.is_empty();
     let rules: Vec<_> = asked(known).into_iter().filter(|(_, _, requirement)| wants(requirement)).collect();
     let Some((rule, mode, _)) = rules.iter().max_by_key(|(_, mode, _)| *mode) else { return };
-    let cf = &sendmail.cf;
-    let never_asked = cf.option("TLSSrvOptions").is_some_and(|options| options.contains('V'));
-    let trusts_nobody = cf.option("CACertFile").is_none() && cf.option("CACertPath").is_none();
-    let (found, remedy) = if never_asked {
-        (
-            format!(
-                "rule {} ({mode}) asks for a client's certificate, and sendmail asks no client for one (TLSSrvOptions=V)",
-                rule.name
-            ),
-            "define(`confTLS_SRV_OPTIONS', `')dnl in sendmail.mc",
-        )
-    } else if trusts_nobody {
-        (
-            format!(
-                "rule {} ({mode}) asks for a client's certificate, and sendmail trusts no authority (CACertFile, CACertPath)",
-                rule.name
-            ),
-            "define(`confCACERT', `FILE')dnl in sendmail.mc",
-        )
-    } else {
-        findings.ok(AREA, "client-certificates", "sendmail asks clients for a certificate, as rules want it");
+    let Some(NoCertificates { why, remedy }) = lack else {
+        findings.ok(AREA, check, format!("{mta} asks clients for a certificate, as rules want it"));
         return;
     };
+    let found = format!("rule {} ({mode}) asks for a client's certificate, and {mta} {why}", rule.name);
     if *mode == Mode::Observe {
-        findings.warning(AREA, "client-certificates", found, &[remedy]);
+        findings.warning(AREA, check, found, &[remedy]);
     } else {
-        findings.problem(AREA, "client-certificates", found, &[remedy]);
+        findings.problem(AREA, check, found, &[remedy]);
     }
 }
 
