@@ -8,7 +8,7 @@ pub mod peers;
 pub mod repeats;
 
 use crate::policy::decide::{Decision, Disposition, Envelope, Reason, Verdict, disposition};
-use crate::policy::domain::{Normalised, split_address};
+use crate::policy::domain::{NameBuffer, split_address};
 use crate::policy::facts::{Direction, Facts, plain_address, told_address};
 use crate::policy::network::neighbourhood;
 use crate::policy::record::Record;
@@ -429,9 +429,9 @@ fn domain_of<'a>(facts: &'a Facts<'_>, envelope: Envelope<'_>, side: Option<Side
     };
     let address = address.map(|address| plain_address(told_address(facts.direction, address)));
     if let Some(domain) = address.as_deref().and_then(|address| split_address(address).1)
-        && let Some(domain) = Normalised::of(domain)
+        && let Some(domain) = NameBuffer::default().normalised(domain)
     {
-        return Cow::Owned(domain.as_str().to_owned());
+        return Cow::Owned(domain.to_owned());
     }
     if let Some(domain) = facts.peer_domain() {
         return Cow::Owned(domain);

@@ -10,7 +10,7 @@
 
 use super::observed::{HeldRule, Observed};
 use super::words::{fared_word, owned, word};
-use crate::policy::domain::{Normalised, registrable};
+use crate::policy::domain::{NameBuffer, registrable};
 use crate::policy::network::neighbourhood;
 use crate::policy::rule::{Mode, Side};
 use crate::policy::{Day, Policy};
@@ -392,9 +392,10 @@ impl Rollup {
         let known_by =
             observed.held.iter().flatten().copied().map(KnownBy::of).min().unwrap_or(KnownBy::Nothing);
         // Of a person who has authenticated, neither provider nor address is kept.
-        let name = Some(observed.name()).filter(|_| !observed.authenticated).and_then(Normalised::of);
-        let name =
-            name.as_ref().map(Normalised::as_str).filter(|name| is_host_name(name)).unwrap_or_default();
+        let mut buffer = NameBuffer::default();
+        let name = Some(observed.name()).filter(|_| !observed.authenticated);
+        let name = name.and_then(|name| buffer.normalised(name)).filter(|name| is_host_name(name));
+        let name = name.unwrap_or_default();
         let address = observed.address.filter(|_| !observed.authenticated);
         let domain = registrable(name).to_owned();
         let network = address.and_then(neighbourhood).map(|network| network.to_string());

@@ -5,13 +5,14 @@
 //! so. Stronger facts never fare worse. What the MTA did not tell is accepted, and said. Deciding words nothing and
 //! allocates nothing, whatever comes out: reasons, failures and the reply are made when they are asked for.
 
+use super::domain::{self, NameBuffer};
 use super::facts::{Direction, Facts, TlsState, plain_address, told_address};
 use super::lookup::{Found, Key, RuleId, Subject, Tried};
 use super::network::{Network, neighbourhood};
 use super::reply::{Refusal, Reply};
 use super::requirement::{Outcome, Unmet, failed_handshake};
 use super::rule::{Delay, Mode, ModeEntry, Rule, Side, Standing};
-use super::{Day, Policy, domain};
+use super::{Day, Policy};
 use std::borrow::Cow;
 use std::fmt;
 
@@ -461,8 +462,7 @@ fn recipient_is(recipient: &str, listed: &str) -> bool {
         (listed_local, Some(listed_domain)) => {
             local.eq_ignore_ascii_case(listed_local)
                 && domain
-                    .and_then(domain::Normalised::of)
-                    .is_some_and(|domain| domain.as_str() == listed_domain)
+                    .is_some_and(|domain| NameBuffer::default().normalised(domain) == Some(listed_domain))
         }
     }
 }
@@ -529,12 +529,13 @@ fn in_share(
         Side::Server => None,
     };
     let (_, domain) = domain::split_address(address.unwrap_or_default());
-    let domain = domain.and_then(domain::Normalised::of);
+    let mut buffer = NameBuffer::default();
+    let domain = domain.and_then(|domain| buffer.normalised(domain)).unwrap_or_default();
     let mut hashed = Hashed(SipHasher13::new());
     let network = facts.lookup_ip().and_then(neighbourhood);
     for part in [
         &rule.name as &dyn fmt::Display,
-        &domain.as_ref().map(domain::Normalised::as_str).unwrap_or_default(),
+        &domain,
         network.as_ref().map_or(&"", |network| network as &dyn fmt::Display),
     ] {
         // Nothing of it can fail.

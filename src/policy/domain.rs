@@ -2,7 +2,7 @@
 //!
 //! Promises: a key and a fact that name the same domain come out as the same bytes, lower-case A-labels
 //! without a trailing dot (RFC 5890, UTS 46). Keys are checked strictly ([`key`]), so that a typo is seen;
-//! facts are taken as they come ([`Normalised`]), for a name that is no name simply matches no key.
+//! facts are taken as they come ([`NameBuffer`]), for a name that is no name simply matches no key.
 
 use std::borrow::Cow;
 
@@ -131,18 +131,28 @@ fn lower(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// A name as somebody told it, in the form for comparison. On the stack: the path of a decision does not
-/// allocate for a name (but for one with U-labels, which IDNA has to convert).
-pub struct Normalised {
-    buffer: [u8; MAX_LENGTH],
-    length: usize,
+/// Room for a name as somebody told it, in the form for comparison. On the stack: the path of a decision does not
+/// allocate for a name (but for one with U-labels, which IDNA has to convert). Not needed for a name that is in that form
+/// as it was told, as nearly all are.
+pub struct NameBuffer([u8; MAX_LENGTH]);
+
+impl Default for NameBuffer {
+    fn default() -> Self {
+        Self([0; MAX_LENGTH])
+    }
 }
 
-impl Normalised {
-    /// Puts a name in the form for comparison: lower case, A-labels, no trailing dot. `None` for what can
-    /// be no domain's name: too long, empty, or not convertible.
-    pub fn of(text: &str) -> Option<Self> {
+impl NameBuffer {
+    /// The form for comparison: lower case, A-labels, no trailing dot. `None` for what can be no domain's name: too
+    /// long, empty, or not convertible.
+    pub fn normalised<'n>(&'n mut self, text: &'n str) -> Option<&'n str> {
         let text = text.trim_end_matches('.');
+        // All bytes are looked at: to stop at the first would take longer.
+        let other =
+            text.bytes().fold(false, |other, byte| other | !byte.is_ascii() | byte.is_ascii_uppercase());
+        if !other {
+            return Some(text).filter(|text| (1..=MAX_LENGTH).contains(&text.len()));
+        }
         let converted;
         let ascii = if text.is_ascii() {
             text
@@ -150,18 +160,10 @@ impl Normalised {
             converted = idna::domain_to_ascii(text).ok()?;
             converted.as_str()
         };
-        let mut name = Self { buffer: [0; MAX_LENGTH], length: ascii.len() };
-        let room = name.buffer.get_mut(..ascii.len())?;
-        room.copy_from_slice(ascii.as_bytes());
-        room.make_ascii_lowercase();
-        (!ascii.is_empty()).then_some(name)
-    }
-
-    /// The name.
-    pub fn as_str(&self) -> &str {
-        let bytes = self.buffer.get(..self.length).unwrap_or_default();
-        // ASCII was copied in, so this never falls back.
-        std::str::from_utf8(bytes).unwrap_or_default()
+        let name = self.0.get_mut(..ascii.len()).filter(|name| !name.is_empty())?;
+        name.copy_from_slice(ascii.as_bytes());
+        name.make_ascii_lowercase();
+        std::str::from_utf8(name).ok()
     }
 }
 
@@ -172,10 +174,15 @@ pub fn registrable(name: &str) -> &str {
     psl::domain_str(name).unwrap_or(name)
 }
 
+/// What stands behind the first dot. Labels are short: a loop is done before a search has begun.
+fn parent(name: &str) -> Option<&str> {
+    let dot = name.bytes().position(|byte| byte == b'.')?;
+    name.get(dot + 1..)
+}
+
 /// The name itself, then each parent, down to the top label.
 pub fn self_and_parents(name: &str) -> impl Iterator<Item = &str> {
-    std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent))
-        .filter(|name| !name.is_empty())
+    std::iter::successors(Some(name), |name| parent(name)).filter(|name| !name.is_empty())
 }
 
 /// The local part and the domain of a mail address, split at the last `@`. An address without one has no
@@ -193,7 +200,7 @@ mod tests {
     use super::*;
 
     fn normalised(text: &str) -> Option<String> {
-        Normalised::of(text).map(|name| name.as_str().to_owned())
+        NameBuffer::default().normalised(text).map(str::to_owned)
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! or has not. Promises: nothing that an MTA or a client can write makes this fail; what makes no sense is
 //! taken as not told, for a misconfiguration must never become an outage.
 
-use super::domain;
+use super::domain::{self, NameBuffer};
 use super::network::parse_address;
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
@@ -220,8 +220,8 @@ impl<'a> Facts<'a> {
 
     /// The part of the peer's name that somebody registered, if the name may be believed.
     pub fn peer_domain(&self) -> Option<String> {
-        let name = self.confirmed_name().and_then(domain::Normalised::of)?;
-        Some(domain::registrable(name.as_str()).to_owned())
+        let mut buffer = NameBuffer::default();
+        Some(domain::registrable(buffer.normalised(self.confirmed_name()?)?).to_owned())
     }
 
     /// The peer's address to look up: sendmail tells `0` of a client on its standard input (`-bs`), which

@@ -9,7 +9,7 @@ mod names;
 mod networks;
 mod places;
 
-use super::domain::{self, Normalised};
+use super::domain::{self, NameBuffer};
 use super::network::{Network, parse_address};
 use super::rule::{Rule, Side, Standing};
 use names::{NameTable, Sought};
@@ -306,7 +306,8 @@ impl<'p, V: FnMut(usize, Key<'_>, Option<Found<'p>>) -> Step> Search<'_, 'p, V> 
             table.fetch(*sought);
             count += 1;
         }
-        self.kind(first.into_iter().take(count).chain(names.map(Sought::new)).map(|sought| {
+        let first = first.iter().take(count).copied();
+        self.kind(first.chain(names.map(Sought::new)).map(|sought| {
             let hit = table.get(sought).map(|(name, rule)| Found { key: Key::Name(name), rule });
             (Key::Name(sought.name), hit)
         }))
@@ -327,8 +328,9 @@ impl<'p, V: FnMut(usize, Key<'_>, Option<Found<'p>>) -> Step> Search<'_, 'p, V> 
 
     fn host(&mut self, name: Option<&str>, address: Option<IpAddr>) -> bool {
         let side = self.side;
-        let found = match (name.and_then(Normalised::of), address) {
-            (Some(name), _) => self.names(domain::self_and_parents(name.as_str())),
+        let mut buffer = NameBuffer::default();
+        let found = match (name.and_then(|name| buffer.normalised(name)), address) {
+            (Some(name), _) => self.names(domain::self_and_parents(name)),
             (None, Some(address)) => self.networks(&side.literals, address, Key::Literal),
             (None, None) => false,
         };
@@ -341,9 +343,10 @@ impl<'p, V: FnMut(usize, Key<'_>, Option<Found<'p>>) -> Step> Search<'_, 'p, V> 
         let user = local.split_once('+').map(|(user, _)| user).filter(|user| delivery && !user.is_empty());
         let variants = [Some((local, "")), user.map(|user| (user, "+*")), user.map(|user| (user, ""))];
         let at = |domain: &str| variants.map(|local| local.and_then(|local| WholeAddress::of(local, domain)));
-        let domain = domain.and_then(Normalised::of);
-        if let Some(domain) = &domain
-            && self.names(at(domain.as_str()).iter().flatten().map(WholeAddress::as_str))
+        let mut buffer = NameBuffer::default();
+        let domain = domain.and_then(|domain| buffer.normalised(domain));
+        if let Some(domain) = domain
+            && self.names(at(domain).iter().flatten().map(WholeAddress::as_str))
         {
             return true;
         }
@@ -352,9 +355,9 @@ impl<'p, V: FnMut(usize, Key<'_>, Option<Found<'p>>) -> Step> Search<'_, 'p, V> 
         }
         let Some(domain) = domain else { return false };
         let side = self.side;
-        match parse_address(domain.as_str()).filter(|_| domain.as_str().starts_with('[')) {
+        match parse_address(domain).filter(|_| domain.starts_with('[')) {
             Some(literal) => self.networks(&side.literals, literal, Key::Literal),
-            None => self.names(domain::self_and_parents(domain.as_str())),
+            None => self.names(domain::self_and_parents(domain)),
         }
     }
 }

@@ -6,7 +6,6 @@
 use super::places::{Places, Tag};
 use super::{InsertError, RuleId};
 use crate::policy::network::Network;
-use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The networks of one side of a policy, each with its rule.
@@ -33,25 +32,16 @@ struct Entry<A> {
     rule: RuleId,
 }
 
-impl<A: Copy + Eq + Hash> Family<A> {
-    fn fetch(&self, address: A, length: u8) {
-        self.places.fetch(Tag::of(&(address, length)));
-    }
-
-    fn get(&self, address: A, length: u8) -> Option<RuleId> {
-        self.find(Tag::of(&(address, length)), address, length)
-    }
-
-    fn find(&self, tag: Tag, address: A, length: u8) -> Option<RuleId> {
+impl<A: Copy + Eq> Family<A> {
+    fn get(&self, tag: Tag, address: A, length: u8) -> Option<RuleId> {
         self.places.find(tag, |place| {
             let entry = self.entries.get(place as usize)?;
             (entry.address == address && entry.length == length).then_some(entry.rule)
         })
     }
 
-    fn insert(&mut self, address: A, length: u8, rule: RuleId) -> Result<(), InsertError> {
-        let tag = Tag::of(&(address, length));
-        if let Some(taken) = self.find(tag, address, length) {
+    fn insert(&mut self, tag: Tag, address: A, length: u8, rule: RuleId) -> Result<(), InsertError> {
+        if let Some(taken) = self.get(tag, address, length) {
             return Err(InsertError::Taken(taken));
         }
         let place = u32::try_from(self.entries.len()).map_err(|_| InsertError::Full)?;
@@ -85,25 +75,28 @@ impl NetworkTable {
 
     /// Has the memory fetched that finding this network needs.
     pub(super) fn fetch(&self, network: Network) {
+        let tag = Tag::of(&network);
         match network.address() {
-            IpAddr::V4(address) => self.v4.fetch(address.octets(), network.length()),
-            IpAddr::V6(address) => self.v6.fetch(address.octets(), network.length()),
+            IpAddr::V4(_) => self.v4.places.fetch(tag),
+            IpAddr::V6(_) => self.v6.places.fetch(tag),
         }
     }
 
     /// Adds a network.
     pub(super) fn insert(&mut self, network: Network, rule: RuleId) -> Result<(), InsertError> {
+        let (tag, length) = (Tag::of(&network), network.length());
         match network.address() {
-            IpAddr::V4(address) => self.v4.insert(address.octets(), network.length(), rule),
-            IpAddr::V6(address) => self.v6.insert(address.octets(), network.length(), rule),
+            IpAddr::V4(address) => self.v4.insert(tag, address.octets(), length, rule),
+            IpAddr::V6(address) => self.v6.insert(tag, address.octets(), length, rule),
         }
     }
 
     /// The rule of exactly this network.
     pub(super) fn get(&self, network: Network) -> Option<RuleId> {
+        let (tag, length) = (Tag::of(&network), network.length());
         match network.address() {
-            IpAddr::V4(address) => self.v4.get(address.octets(), network.length()),
-            IpAddr::V6(address) => self.v6.get(address.octets(), network.length()),
+            IpAddr::V4(address) => self.v4.get(tag, address.octets(), length),
+            IpAddr::V6(address) => self.v6.get(tag, address.octets(), length),
         }
     }
 
