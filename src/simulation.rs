@@ -13,10 +13,11 @@ use crate::policy::facts::{Direction, Facts, plain_address, told_address};
 use crate::policy::network::neighbourhood;
 use crate::policy::record::Record;
 use crate::policy::rule::Side;
+use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use peers::Peers;
 use std::borrow::Cow;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 
 /// What becomes of a message. Ordered: the further down, the worse for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -141,6 +142,34 @@ pub struct Counted {
     told: Option<(usize, Option<usize>)>,
 }
 
+impl Counted {
+    /// So many bytes say it.
+    const BYTES: usize = 7;
+    /// Stands for no group, and for no reason.
+    const NONE: (u32, u8) = (u32::MAX, u8::MAX);
+
+    /// As it is kept; nothing where there are more groups than any policy has.
+    fn to_bytes(self) -> Option<[u8; Self::BYTES]> {
+        let (group, reason) = match self.told {
+            Some((group, reason)) => (
+                u32::try_from(group).ok().filter(|group| *group != Self::NONE.0)?,
+                reason.map_or(Some(Self::NONE.1), |reason| u8::try_from(reason).ok())?,
+            ),
+            None => Self::NONE,
+        };
+        let [a, b, c, d] = group.to_le_bytes();
+        Some([self.from as u8, self.to as u8, reason, a, b, c, d])
+    }
+
+    fn from_bytes([from, to, reason, group @ ..]: [u8; Self::BYTES]) -> Self {
+        let fate = |place: u8| Fate::ALL.get(usize::from(place)).copied().unwrap_or(Fate::NoRule);
+        let group = Some(u32::from_le_bytes(group)).filter(|group| *group != Self::NONE.0);
+        let reason = Some(reason).filter(|reason| *reason != Self::NONE.1).map(usize::from);
+        let told = group.and_then(|group| Some((usize::try_from(group).ok()?, reason)));
+        Self { from: fate(from), to: fate(to), told }
+    }
+}
+
 /// So many groups are told apart; what comes after them is told together, by rule.
 pub const MAX_GROUPS: usize = 10_000;
 
@@ -208,7 +237,7 @@ impl Simulation {
             transitions: Default::default(),
             groups: Vec::new(),
             index: HashTable::new(),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             max_examples,
         }
     }

@@ -4,6 +4,7 @@
 
 mod arguments;
 mod picture;
+mod pretty;
 mod report;
 
 pub(super) use arguments::{Arguments, zone};
@@ -22,7 +23,11 @@ use indicatif::HumanCount;
 use jiff::tz::TimeZone;
 use report::Report;
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::mem;
 use std::ops::ControlFlow;
+
+/// A report of many groups is written in pieces of this size.
+const REPORT_PIECE: usize = 64 * 1024;
 
 pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     let now = jiff::Timestamp::now();
@@ -86,15 +91,15 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     match records {
         Some(mut records) => records.out.flush()?,
         None if arguments.json => {
-            let mut out = BufWriter::new(io::stdout().lock());
-            serde_json::to_writer_pretty(&mut out, &report)?;
+            let mut out = BufWriter::with_capacity(REPORT_PIECE, io::stdout().lock());
+            pretty::write(&mut out, &report)?;
             writeln!(out)?;
             out.flush()?;
         }
         None => picture::draw(&report, arguments.limit, &mut BufWriter::new(io::stdout().lock()))?,
     }
     let nothing = !arguments.fail_on.is_empty() && simulation.judged() == 0;
-    Ok(match report.gate() {
+    let code = match report.gate() {
         Some(shut) => {
             complain(&shut);
             exit::GATE
@@ -107,7 +112,11 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
             exit::DATA
         }
         None => exit::OK,
-    })
+    };
+    drop(report);
+    // The program ends: ten thousands of words are not given back one by one.
+    mem::forget(simulation);
+    Ok(code)
 }
 
 /// `1 message`, `12,034 messages`.

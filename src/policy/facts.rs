@@ -306,8 +306,13 @@ pub fn parse_bits(text: &str) -> Option<u16> {
 /// old source route (`<@a,@b:user@dom>`, RFC 5321 appendix C) is left out. What comes out has nothing more
 /// to take off, however often a client has put it on: a record fed back names the same address.
 pub fn bare_address(argument: &str) -> &str {
+    // Most have nothing around them, or nothing any more.
+    let is_bare = |text: &[u8]| match text {
+        [first, .., last] => first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric(),
+        _ => false,
+    };
     let mut address = argument;
-    loop {
+    while !is_bare(address.as_bytes()) {
         let bare = address.trim();
         let bare = bare.strip_prefix('<').unwrap_or(bare);
         let bare = bare.strip_suffix('>').unwrap_or(bare);
@@ -318,6 +323,7 @@ pub fn bare_address(argument: &str) -> &str {
         }
         address = bare;
     }
+    address
 }
 
 /// An address as it was told, without what is around it.
@@ -338,7 +344,9 @@ fn delivery_address(address: &str) -> &str {
 /// quotes (RFC 5322 section 3.2.2), without quotes and escapes (RFC 5321 section 4.1.2: they change no
 /// mailbox). `user@partner.example(x)` is mail of partner.example, and `"user"` is user.
 pub fn plain_address(address: &str) -> Cow<'_, str> {
-    if !address.contains(['(', ' ', '\t', '"', '\\']) {
+    // All of it is looked at, so that many bytes can be at once.
+    let is_odd = |byte| matches!(byte, b'(' | b' ' | b'\t' | b'"' | b'\\');
+    if !address.bytes().fold(false, |odd, byte| odd | is_odd(byte)) {
         return Cow::Borrowed(address);
     }
     let mut out = String::with_capacity(address.len());

@@ -177,11 +177,15 @@ impl<'a> Unmet<'a> {
     pub fn words(self) -> Cow<'a, str> {
         match self {
             Self::Words(words) => Cow::Borrowed(words),
-            Self::Unverified(_) | Self::Bits(..) | Self::Version(..) | Self::Name(..) => {
-                Cow::Owned(self.to_string())
-            }
+            Self::Bits(bits, need) => Cow::Owned(too_weak(bits, need)),
+            Self::Unverified(_) | Self::Version(..) | Self::Name(..) => Cow::Owned(self.to_string()),
         }
     }
+}
+
+/// What is said most often, put together in one piece.
+fn too_weak(bits: u16, need: u16) -> String {
+    ["encryption too weak ", &bits.to_string(), " less than ", &need.to_string()].concat()
 }
 
 impl fmt::Display for Unmet<'_> {
@@ -193,7 +197,7 @@ impl fmt::Display for Unmet<'_> {
                 let words = format!("authentication failure {}", requirement.extensions());
                 f.write_str(words.trim_end())
             }
-            Self::Bits(bits, need) => write!(f, "encryption too weak {bits} less than {need}"),
+            Self::Bits(bits, need) => f.write_str(&too_weak(*bits, *need)),
             Self::Version(None, need) => write!(f, "TLS version too old none less than {need}"),
             Self::Version(Some(version), need) => write!(f, "TLS version too old {version} less than {need}"),
             Self::Name(attribute, told, want) => {
@@ -233,10 +237,10 @@ impl Requirement {
         if let Some(reason) = failed_handshake(facts) {
             return Outcome::Failed(Unmet::Words(reason));
         }
-        let parts = [Self::verification, Self::bits, Self::version].into_iter().map(|part| part(self, facts));
+        let parts = [self.verification(facts), self.bits(facts), self.version(facts)];
         let names = self.certificate.iter().map(|name| name.check(facts));
         let mut not_told = None;
-        for outcome in parts.chain(names) {
+        for outcome in parts.into_iter().chain(names) {
             match outcome {
                 Outcome::Met => {}
                 Outcome::NotTold(what) => not_told = not_told.or(Some(what)),

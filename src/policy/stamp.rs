@@ -73,16 +73,10 @@ impl Following {
         let (minute, behind) = text.split_first_chunk::<MINUTE>()?;
         if let Some((_, begin)) = self.minute.filter(|(known, _)| known == minute) {
             let &[s1, s0, b'.', f5, f4, f3, f2, f1, f0] = behind else { return None };
-            let mut odd = 0;
-            let mut number = |digits: &[u8]| {
-                digits.iter().fold(0, |sum, digit| {
-                    odd |= u8::from(!digit.is_ascii_digit());
-                    sum * 10 + i32::from(digit & 0xf)
-                })
-            };
-            let (second, micros) = (number(&[s1, s0]), number(&[f5, f4, f3, f2, f1, f0]));
-            let is_time = odd == 0 && second < 60;
-            return is_time.then(|| Timestamp::new(begin + i64::from(second), micros * 1000).ok())?;
+            let micros = eight_digits([s1, s0, f5, f4, f3, f2, f1, f0])?;
+            let (second, micros) = (micros / 1_000_000, micros % 1_000_000);
+            let nanos = i32::try_from(micros * 1000).ok()?;
+            return if second < 60 { Timestamp::new(begin + i64::from(second), nanos).ok() } else { None };
         }
         let at = utc(text)?;
         // Before 1970 fractions count backwards.
@@ -91,6 +85,21 @@ impl Following {
         }
         Some(at)
     }
+}
+
+/// Reads eight digits, all at once: ones to twos, twos to fours, fours to eight.
+fn eight_digits(text: [u8; 8]) -> Option<u32> {
+    let text = u64::from_le_bytes(text);
+    let high = |bytes: u64| bytes & 0xf0f0_f0f0_f0f0_f0f0;
+    // What is above `9` leaves the row of the digits when six is added; nothing is carried, for none is above 0x3f.
+    if high(text) != 0x3030_3030_3030_3030 || high(text + 0x0606_0606_0606_0606) != 0x3030_3030_3030_3030 {
+        return None;
+    }
+    let ones = text & 0x0f0f_0f0f_0f0f_0f0f;
+    let twos = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
+    let all = (fours * 10_000 + (fours >> 32)) & 0xffff_ffff;
+    u32::try_from(all).ok()
 }
 
 /// A time, written: `2026-11-22T02:07:29.015527Z`. To be used as the text that it is.

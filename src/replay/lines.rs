@@ -37,7 +37,10 @@ pub(super) fn each(
     source: &mut impl Read,
     to: &mut impl Lines,
 ) -> io::Result<ControlFlow<()>> {
-    buffer.resize(LONGEST + PIECE, 0);
+    if buffer.is_empty() {
+        // Zeros as the system gives them: the most of it is never touched.
+        *buffer = vec![0; LONGEST + PIECE];
+    }
     let mut held = 0;
     let mut skipping = false;
     loop {

@@ -27,6 +27,7 @@ mod inbound;
 mod outbound;
 mod queue_id;
 mod relay;
+mod scan;
 mod state;
 mod table;
 mod tally;
@@ -37,7 +38,7 @@ pub use tally::{Records, Tally};
 use self::entry::Entry;
 use self::header::Line;
 use self::queue_id::QueueId;
-use self::state::{Host, Message, MessageKey, Process, ProcessKey, SILENCE};
+use self::state::{Host, Message, MessageKey, Process, ProcessKey, SILENCE, is_silent};
 use self::table::Table;
 use crate::policy::facts::text;
 use crate::policy::record::Record;
@@ -263,7 +264,7 @@ impl Joiner {
         let host = self.hosts.get_mut(number as usize)?;
         if first {
             host.begin(at);
-        } else if at.duration_since(host.last) < -BACKWARDS {
+        } else if at < host.last && at.duration_since(host.last) < -BACKWARDS {
             host.run += 1;
             self.tally.went_back += 1;
             host.begin(at);
@@ -276,7 +277,7 @@ impl Joiner {
         }
         self.turn(at, emit);
         if let Some(known) = self.processes.get(process) {
-            if at.duration_since(known.last) > SILENCE {
+            if is_silent(known.last, at) {
                 *known = Process::default();
             }
             known.last = at;
@@ -317,7 +318,7 @@ impl Joiner {
                 let hosts = &self.hosts;
                 let is_idle = |key: &ProcessKey, last: Timestamp| {
                     let host = hosts.get(key.0 as usize).filter(|host| host.run == key.1);
-                    host.is_none_or(|host| host.last.duration_since(last) > SILENCE)
+                    host.is_none_or(|host| is_silent(last, host.last))
                 };
                 for (key, process) in gone.values {
                     if !is_idle(&key, process.last) {

@@ -3,6 +3,7 @@
 //! Promises: a message is taken for another only where all is the same that a decision rests on, and all that is told
 //! of it ([`Simulation::add`]); what does not matter to the policies at hand (the local part of a sender, where
 //! no key has one) may differ. Memory is bounded, and where nothing repeats hardly anything is spent on asking.
+//! What is too long for its slot is not remembered.
 //! Must not: decide.
 //!
 //! [`Simulation::add`]: super::Simulation::add
@@ -16,14 +17,20 @@ use crate::policy::{Day, Policy, domain};
 use foldhash::fast::FixedState;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 /// So many messages are remembered.
 const SLOTS: usize = 1 << 16;
 /// After so many questions it is reckoned up whether they were worth it: whether one in [`WORTH`] was answered.
-const TRIAL: u32 = 1 << 16;
+const TRIAL: u32 = 1 << 14;
 const WORTH: u32 = 8;
 /// For so many messages nothing is asked where it was not.
-const REST: u32 = 1 << 17;
+const REST: u32 = 1 << 15;
+/// So many bytes say what is remembered of a message: the length of its key, what it came to, and the key. All of it in two neighbouring
+/// lines of the cache: with most messages it was not in the cache at all, and each piece of it costs more than all else here.
+const SLOT: usize = 128;
+/// Before the key.
+const HEAD: usize = 1 + Counted::BYTES;
 
 /// What was judged, and what it came to.
 #[derive(Debug)]
@@ -31,19 +38,14 @@ pub struct Repeats<'p> {
     regard: Regard<'p>,
     /// Whether a message is compared with what is recorded of it, not with another policy.
     recorded: bool,
-    slots: Vec<Slot>,
+    /// Zeros where nothing is remembered yet: as long as it is not written to, that is no memory.
+    slots: Vec<u8>,
     key: Vec<u8>,
     /// Where the message that was asked for last has its place; nothing where it was not looked for.
     hash: Option<u64>,
     asked: u32,
     found: u32,
     resting: u32,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Slot {
-    key: Vec<u8>,
-    counted: Option<Counted>,
 }
 
 impl<'p> Repeats<'p> {
@@ -56,7 +58,7 @@ impl<'p> Repeats<'p> {
                 None => regard,
             },
             recorded: against.is_none(),
-            slots: vec![Slot::default(); SLOTS],
+            slots: vec![0; SLOTS * SLOT],
             key: Vec::new(),
             hash: None,
             asked: 0,
@@ -80,19 +82,26 @@ impl<'p> Repeats<'p> {
         self.write_key(record, day);
         let hash = FixedState::default().hash_one(self.key.as_slice());
         self.hash = Some(hash);
-        let slot = self.slots.get(place(hash)).filter(|slot| slot.key == self.key)?;
-        self.found += u32::from(slot.counted.is_some());
-        slot.counted
+        let ([length, counted @ ..], rest) = self.slots.get(place(hash))?.split_first_chunk::<HEAD>()?;
+        if usize::from(*length) != self.key.len() || !rest.starts_with(&self.key) {
+            return None;
+        }
+        self.found += 1;
+        Some(Counted::from_bytes(*counted))
     }
 
     /// What the message that was asked for last came to.
     pub fn remember(&mut self, counted: Counted) {
         if let Some(hash) = self.hash
             && let Some(slot) = self.slots.get_mut(place(hash))
+            && let Some((head, rest)) = slot.split_first_chunk_mut::<HEAD>()
+            && let Some(key) = rest.get_mut(..self.key.len())
+            && let Ok(length) = u8::try_from(self.key.len())
+            && let Some(counted) = counted.to_bytes()
         {
-            slot.key.clear();
-            slot.key.extend_from_slice(&self.key);
-            slot.counted = Some(counted);
+            key.copy_from_slice(&self.key);
+            let [first, behind @ ..] = head;
+            (*first, *behind) = (length, counted);
         }
     }
 
@@ -142,20 +151,15 @@ impl<'p> Repeats<'p> {
         }
         key.push(u8::from(waited.is_some()));
         key.extend_from_slice(&waited.unwrap_or_default().to_le_bytes());
-        for text in [
-            client_name,
-            client_addr,
-            client_resolve,
-            server_name,
-            server_addr,
-            auth,
-            tls_version,
-            verify,
-            cn_subject,
-            cert_subject,
-            cert_issuer,
-        ] {
+        for text in
+            [client_name, client_addr, client_resolve, server_name, server_addr, auth, tls_version, verify]
+        {
             part(key, text.as_deref());
+        }
+        if regard.certificates {
+            for text in [cn_subject, cert_subject, cert_issuer] {
+                part(key, text.as_deref());
+            }
         }
         // Which it is no rule asks; that there is one says that there is TLS.
         key.push(u8::from(cipher.as_deref().is_some_and(|cipher| !cipher.is_empty())));
@@ -175,9 +179,11 @@ impl<'p> Repeats<'p> {
     }
 }
 
-fn place(hash: u64) -> usize {
+/// Where its slot lies.
+fn place(hash: u64) -> Range<usize> {
     // The lowest bits, of which a `usize` has enough anywhere.
-    usize::try_from(hash % SLOTS as u64).unwrap_or_default()
+    let begin = SLOT * usize::try_from(hash % SLOTS as u64).unwrap_or_default();
+    begin..begin + SLOT
 }
 
 /// A text that may be absent, told from every other.
@@ -226,6 +232,8 @@ struct Regard<'p> {
     sender: Part,
     recipient: Part,
     recipient_outbound: Part,
+    /// The names in the other side's certificate.
+    certificates: bool,
     /// Local parts of recipients that are exempt.
     exempt: Vec<&'p str>,
 }
@@ -245,6 +253,7 @@ impl<'p> Regard<'p> {
                 Part::Nothing => Part::Nothing,
                 Part::Domain | Part::Whole => Part::Whole,
             },
+            certificates: modes().flatten().any(|entry| !entry.requirement.certificate.is_empty()),
             exempt: policy.exempt().recipients.iter().map(|listed| domain::split_address(listed).0).collect(),
         }
     }
@@ -253,6 +262,7 @@ impl<'p> Regard<'p> {
         self.sender = self.sender.max(other.sender);
         self.recipient = self.recipient.max(other.recipient);
         self.recipient_outbound = self.recipient_outbound.max(other.recipient_outbound);
+        self.certificates |= other.certificates;
         self.exempt.extend(other.exempt);
         self
     }

@@ -6,12 +6,11 @@
 
 use super::header::number;
 use super::queue_id::QueueId;
+use super::scan::{before, last, position};
 use crate::policy::decide::Disposition;
 use crate::policy::facts::MAX_BITS;
 use std::borrow::Cow;
 
-/// A queue id of a process id of up to six digits.
-const USUAL_ID: usize = 14;
 /// `from=` is cut to so many bytes.
 const SENDER_CUT: usize = 200;
 
@@ -115,8 +114,8 @@ pub(super) struct To<'l> {
     pub(super) queue_id: Option<QueueId>,
     /// One address, or several between commas.
     pub(super) recipients: &'l [u8],
-    /// In seconds, how long this attempt took.
-    pub(super) took: Option<i64>,
+    /// How long this attempt took.
+    pub(super) took: &'l [u8],
     pub(super) mailer: &'l [u8],
     pub(super) relay: &'l [u8],
     pub(super) dsn: &'l [u8],
@@ -126,16 +125,7 @@ pub(super) struct To<'l> {
 
 /// The queue id that an entry begins with, the number of the piece where it is one of several, and the rest.
 pub(super) fn queue_id(content: &[u8]) -> Option<(QueueId, Option<u32>, &[u8])> {
-    // The usual length first: in what can be parsed there is no mark.
-    let usual = content.split_at_checked(USUAL_ID).filter(|(_, rest)| rest.first() == Some(&b':'));
-    let (id, rest) = match usual.and_then(|(id, rest)| Some((QueueId::parse(id)?, rest))) {
-        Some(found) => found,
-        None => {
-            let end = content.iter().take(20).position(|byte| matches!(byte, b':' | b'['))?;
-            let (id, rest) = content.split_at_checked(end)?;
-            (QueueId::parse(id)?, rest)
-        }
-    };
+    let (id, rest) = QueueId::at_beginning(content)?;
     if let Some(rest) = rest.strip_prefix(b": ") {
         return Some((id, None, rest));
     }
@@ -236,7 +226,7 @@ fn refused(queue_id: Option<QueueId>, rest: &[u8]) -> Option<Entry<'_>> {
 }
 
 fn from(queue_id: QueueId, rest: &[u8]) -> Option<From<'_>> {
-    const SIZE: &[u8] = b", size=";
+    const SIZE: &[u8; 7] = b", size=";
     let (sender, fields) = match address_before(rest, SIZE) {
         Some((sender, fields)) => (Some(sender).filter(|sender| sender.len() < SENDER_CUT), fields),
         // A quote was cut off.
@@ -280,7 +270,7 @@ fn to(queue_id: QueueId, rest: &[u8]) -> To<'_> {
             continue;
         };
         match name {
-            b"xdelay" => to.took = duration(value),
+            b"xdelay" => to.took = value,
             b"mailer" => to.mailer = value,
             b"relay" => to.relay = value,
             b"dsn" => to.dsn = value,
@@ -298,8 +288,8 @@ fn to(queue_id: QueueId, rest: &[u8]) -> To<'_> {
     }
 }
 
-/// `1+02:03:04`: days, hours, minutes, seconds.
-fn duration(text: &[u8]) -> Option<i64> {
+/// `1+02:03:04`: days, hours, minutes, seconds. In seconds.
+pub(super) fn duration(text: &[u8]) -> Option<i64> {
     let (days, rest) = match before(text, b"+") {
         Some((days, rest)) => (number(days)?.0, rest),
         None => (0, text),
@@ -311,26 +301,9 @@ fn duration(text: &[u8]) -> Option<i64> {
     Some(seconds)
 }
 
-/// What stands before a text, and what behind it. Marks are short and so are entries: no search is prepared.
-pub(super) fn before<'l>(text: &'l [u8], mark: &[u8]) -> Option<(&'l [u8], &'l [u8])> {
-    let first = *mark.first()?;
-    memchr::memchr_iter(first, text).find_map(|at| {
-        let (head, rest) = text.split_at_checked(at)?;
-        Some((head, rest.strip_prefix(mark)?))
-    })
-}
-
-/// The same, of the last time it stands there.
-fn last<'l>(text: &'l [u8], mark: &[u8]) -> Option<(&'l [u8], &'l [u8])> {
-    let first = *mark.first()?;
-    memchr::memrchr_iter(first, text).find_map(|at| {
-        let (head, rest) = text.split_at_checked(at)?;
-        Some((head, rest.strip_prefix(mark)?))
-    })
-}
-
-/// The same, of the first time it stands there outside of quotes. Nothing where a quote does not end.
-fn address_before<'l>(text: &'l [u8], mark: &[u8]) -> Option<(&'l [u8], &'l [u8])> {
+/// What stands before a mark and behind it, the first time that it stands outside of quotes. Nothing where a quote does
+/// not end.
+fn address_before<'l, const N: usize>(text: &'l [u8], mark: &[u8; N]) -> Option<(&'l [u8], &'l [u8])> {
     let (mut head, mut rest) = before(text, mark)?;
     while ends_in_quotes(head) {
         let (more, behind) = before(rest, mark)?;
@@ -341,7 +314,7 @@ fn address_before<'l>(text: &'l [u8], mark: &[u8]) -> Option<(&'l [u8], &'l [u8]
 }
 
 fn ends_in_quotes(text: &[u8]) -> bool {
-    if memchr::memchr(b'"', text).is_none() {
+    if position(b'"', text).is_none() {
         return false;
     }
     let (mut quoted, mut escaped) = (false, false);

@@ -5,6 +5,7 @@
 
 use super::entry::{TlsEntry, Told};
 use super::relay::{self, Client};
+use super::scan::position;
 use crate::policy::decide::Disposition;
 use crate::policy::facts::{Direction, bare_address, parse_bits, text};
 use crate::policy::record::Record;
@@ -166,7 +167,8 @@ pub(super) struct Inbound<'r> {
     pub(super) at: Timestamp,
     pub(super) host: &'r str,
     pub(super) queue_id: Option<&'r str>,
-    pub(super) relay: &'r [u8],
+    /// Nothing for a process of this host.
+    pub(super) client: Option<Client<'r>>,
     pub(super) sender: Option<&'r str>,
     pub(super) known: &'r Known,
     pub(super) auth: Option<&'r Auth>,
@@ -176,8 +178,9 @@ pub(super) struct Inbound<'r> {
 
 impl<'r> Inbound<'r> {
     /// The record; nothing for a process of this host.
+    #[inline]
     pub(super) fn record(self, recipient: Option<&'r str>) -> Option<Record<'r>> {
-        let client = Client::of(self.relay)?;
+        let client = self.client?;
         let mut record = Record {
             ts: Some(self.at),
             host: Some(Cow::Borrowed(self.host)),
@@ -224,7 +227,7 @@ impl<'r> Outbound<'r> {
             direction: Direction::Outbound,
             server_name: self.server.map(text),
             // Of a long one the end may be missing.
-            server_addr: relay::address(self.address).map(|ip| standard(self.address, ip)),
+            server_addr: relay::address(self.address).map(|(address, ip)| standard(address, ip)),
             recipient: recipient.map(text),
             disposition: self.done,
             ..Record::default()
@@ -262,10 +265,10 @@ fn encryption<'r>(record: &mut Record<'r>, known: &'r Known) {
 }
 
 /// An address in its standard form.
-fn standard(address: &[u8], ip: IpAddr) -> Cow<'_, str> {
+fn standard(address: &str, ip: IpAddr) -> Cow<'_, str> {
     // `::ffff:192.0.2.7` is an address of version 4.
-    if ip.is_ipv6() || memchr::memchr(b':', address).is_some() {
+    if ip.is_ipv6() || position(b':', address.as_bytes()).is_some() {
         return Cow::Owned(ip.to_string());
     }
-    text(address)
+    Cow::Borrowed(address)
 }

@@ -11,6 +11,7 @@ use std::borrow::Cow;
 
 use super::clock::Clock;
 use super::queue_id::QueueId;
+use super::scan::position;
 use super::{Options, entry, is_of_others};
 use crate::policy::facts::text;
 use crate::policy::stamp::{self, Following};
@@ -58,14 +59,14 @@ pub(super) fn line(line: &[u8]) -> Option<Line<'_>> {
     if ordered {
         return rfc5424(stamp, host, rest);
     }
-    let open = memchr::memchr3(b'[', b' ', b':', rest)?;
+    let open = rest.iter().position(|byte| matches!(byte, b'[' | b' ' | b':'))?;
     let (tag, rest) = rest.split_at_checked(open)?;
     let rest = rest.strip_prefix(b"[")?;
     let (pid, rest) = number(rest)?;
     let content = rest.strip_prefix(b"]: ")?;
     // Solaris: `[ID 801593 mail.info] `
     let content = match content.strip_prefix(b"[ID ") {
-        Some(id) => id.get(memchr::memchr(b']', id)? + 2..)?,
+        Some(id) => id.get(position(b']', id)? + 2..)?,
         None => content,
     };
     Some(Line { stamp, host, tag, pid, content })
@@ -196,15 +197,19 @@ fn offset(zone: &[u8]) -> Option<i64> {
 
 /// Up to the next blank, and what is behind it.
 fn word(text: &[u8]) -> Option<(&[u8], &[u8])> {
-    let end = memchr::memchr(b' ', text).filter(|end| *end > 0)?;
+    let end = position(b' ', text).filter(|end| *end > 0)?;
     Some((text.get(..end)?, text.get(end + 1..)?))
 }
 
 /// A number at the beginning, and what is behind it.
 pub(super) fn number(text: &[u8]) -> Option<(u32, &[u8])> {
-    let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let (digits, rest) = text.split_at_checked(length).filter(|_| (1..=9).contains(&length))?;
-    Some((digits.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')), rest))
+    let (mut number, mut length) = (0u32, 0);
+    // One digit more than there may be.
+    for byte in text.iter().take(10).take_while(|byte| byte.is_ascii_digit()) {
+        number = number.wrapping_mul(10).wrapping_add(u32::from(byte - b'0'));
+        length += 1;
+    }
+    Some((number, text.get(length..)?)).filter(|_| (1..=9).contains(&length))
 }
 
 /// The time stamp and the host of the first of these lines, to sort rotated files by; nothing where it is none of

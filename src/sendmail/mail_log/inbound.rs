@@ -4,6 +4,7 @@ use super::entry::{self, From, Refused, Ruleset, Side, TlsEntry};
 use super::facts::{Auth, Inbound, Known};
 use super::queue_id::QueueId;
 use super::relay::{self, Client};
+use super::scan::before;
 use super::state::{Message, MessageKey, Process, Refusal};
 use super::{Joiner, MAX_UNDATED, Place};
 use crate::policy::facts::{bare_address, text};
@@ -113,7 +114,7 @@ impl Joiner {
                 at,
                 host: &host.name,
                 queue_id: None,
-                relay: &relay,
+                client: Client::of(&relay),
                 sender: None,
                 known: &known,
                 auth: None,
@@ -225,10 +226,10 @@ impl Joiner {
     pub(super) fn from(&mut self, place: Place, from: &From<'_>, emit: &mut impl FnMut(&Record<'_>)) {
         let Some(host) = self.hosts.get_mut(place.host as usize) else { return };
         host.took(from.queue_id);
-        if place.submission || Client::of(from.relay).is_none() {
+        let Some(client) = Client::of(from.relay).filter(|_| !place.submission) else {
             self.tally.submissions += 1;
             return;
-        }
+        };
         let (mut known, auth) = self.message_known(place, from);
         let key = (place.host, from.queue_id);
         if self.messages.len() > 0 {
@@ -257,7 +258,7 @@ impl Joiner {
             at: place.at,
             host: &host.name,
             queue_id: Some(from.queue_id.as_str()),
-            relay: from.relay,
+            client: Some(client),
             sender: sender.as_deref().or(told.as_deref()),
             known: &known,
             auth: auth.as_deref(),
@@ -293,7 +294,7 @@ impl Joiner {
     fn message_known(&mut self, place: Place, from: &From<'_>) -> (Known, Option<Arc<Auth>>) {
         // ESMTP, ESMTPS, ESMTPA, ESMTPSA; UTF8SMTPS
         let protocol = from.protocol.unwrap_or_default();
-        let letters = entry::before(protocol, b"SMTP").map_or(&b""[..], |(_, letters)| letters);
+        let letters = before(protocol, b"SMTP").map_or(&b""[..], |(_, letters)| letters);
         let says = |letter: u8| letters.contains(&letter);
         let Some(host) = self.hosts.get_mut(place.host as usize) else { return (Known::Nothing, None) };
         host.tells_tls |= says(b'S');
@@ -395,7 +396,7 @@ fn inbound_of<'r>(host: &'r str, queue_id: &'r QueueId, message: &'r Message) ->
         at: message.at,
         host,
         queue_id: Some(queue_id.as_str()),
-        relay: message.relay.as_deref().unwrap_or_default(),
+        client: message.relay.as_deref().and_then(Client::of),
         sender: message.sender.as_deref(),
         known: &message.known,
         auth: message.auth.as_deref(),

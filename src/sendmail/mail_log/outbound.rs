@@ -114,7 +114,7 @@ impl Joiner {
             return;
         };
         // sendmail hands it to the MTA of this host.
-        if to.mailer == b"relay" && relay::address(address).is_some_and(|ip| ip.is_loopback()) {
+        if to.mailer == b"relay" && relay::address(address).is_some_and(|(_, ip)| ip.is_loopback()) {
             self.tally.local_deliveries += 1;
             return;
         }
@@ -176,7 +176,8 @@ impl Joiner {
     ) -> Option<(Known, Option<Box<[u8]>>)> {
         let host = self.hosts.get(place.host as usize)?;
         let (of_this_run, tells) = (host.is_of_this_run(queue_id), host.tells_handshakes);
-        let since = to.took.and_then(|took| place.at.checked_sub(SignedDuration::from_secs(took)).ok());
+        let since = entry::duration(to.took)
+            .and_then(|took| place.at.checked_sub(SignedDuration::from_secs(took)).ok());
         // A connection that is kept for later is dropped within minutes.
         let begun_later = since.is_some_and(|since| since.duration_since(host.begun) > SILENCE);
         let deliveries = self.process(place).deliveries();

@@ -25,16 +25,31 @@ const TURN: i16 = 60;
 pub(super) struct QueueId([u8; MAX]);
 
 impl QueueId {
+    /// Reads the one that a text begins with, and what is behind it; nothing where there is no such id, or where it goes on
+    /// in letters or digits.
+    pub(super) fn at_beginning(text: &[u8]) -> Option<(Self, &[u8])> {
+        let (head, rest) = text.split_first_chunk::<FIXED>()?;
+        // Most entries that have none are told by this byte alone.
+        let pid = rest.iter().take(MAX - FIXED).take_while(|byte| byte.is_ascii_digit()).count();
+        if pid < 5 || head.iter().any(|byte| !matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'x')) {
+            return None;
+        }
+        let rest = rest.get(pid..)?;
+        if rest.first().is_some_and(u8::is_ascii_alphanumeric) {
+            return None;
+        }
+        let length = FIXED + pid;
+        let id = match text.first_chunk::<MAX>() {
+            Some(id) => u128::from_le_bytes(*id) & (u128::MAX >> (8 * (MAX - length))),
+            None => text.iter().take(length).rev().fold(0, |id, byte| (id << 8) | u128::from(*byte)),
+        };
+        Some((Self(id.to_le_bytes()), rest))
+    }
+
     /// Reads one; nothing for what has not the form of one.
+    #[cfg(test)]
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        let (head, pid) = text.split_at_checked(FIXED)?;
-        let digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
-        let is_one = (5..=MAX - FIXED).contains(&pid.len())
-            && digits(pid)
-            && head.iter().all(|byte| byte.is_ascii_alphanumeric() && !matches!(byte, b'y' | b'z'));
-        let mut id = [0; MAX];
-        id.get_mut(..text.len()).filter(|_| is_one)?.copy_from_slice(text);
-        Some(Self(id))
+        Self::at_beginning(text).filter(|(_, rest)| rest.is_empty()).map(|(id, _)| id)
     }
 
     /// As it is written.
@@ -48,7 +63,7 @@ impl QueueId {
     pub(super) fn seconds(&self, about: Timestamp) -> Option<i64> {
         let mut fields = [0i8; STAMP];
         for (field, byte) in fields.iter_mut().zip(self.0) {
-            *field = i8::try_from(memchr::memchr(byte, DIGITS)?).ok()?;
+            *field = i8::try_from(digit(byte)?).ok()?;
         }
         let [year, month, day, hour, minute, second] = fields;
         let first = EPOCH + i16::from(year);
@@ -61,12 +76,23 @@ impl QueueId {
     /// Whether it was made after this: ids of thirty years sort as text.
     pub(super) fn is_after(&self, stamp: IdStamp) -> bool {
         let [first, ..] = stamp.0;
-        let digit = |byte| memchr::memchr(byte, DIGITS).unwrap_or_default();
-        match (digit(self.0[0]) + DIGITS.len() - digit(first)) % DIGITS.len() {
+        let year = |byte| digit(byte).unwrap_or_default();
+        match (year(self.0[0]) + DIGITS.len() - year(first)) % DIGITS.len() {
             0 => self.0[..STAMP] > stamp.0[..],
             years => years < DIGITS.len() / 2,
         }
     }
+}
+
+/// What a digit stands for: its place in [`DIGITS`].
+fn digit(byte: u8) -> Option<usize> {
+    let number = match byte {
+        b'0'..=b'9' => byte - b'0',
+        b'A'..=b'Z' => byte - b'A' + 10,
+        b'a'..=b'x' => byte - b'a' + 36,
+        _ => return None,
+    };
+    Some(number.into())
 }
 
 /// A time as queue ids have it.
@@ -115,6 +141,13 @@ mod tests {
             ("xBVNxxre020552", "2020-01-01T00:00:00Z", false),
         ] {
             assert_eq!(QueueId::parse(id.as_bytes()).unwrap().is_after(at(time)), after, "{id} {time}");
+        }
+    }
+
+    #[test]
+    fn digits_are_told_by_their_place() {
+        for byte in 0..=u8::MAX {
+            assert_eq!(digit(byte), DIGITS.iter().position(|one| *one == byte));
         }
     }
 

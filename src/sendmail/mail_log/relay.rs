@@ -5,6 +5,7 @@
 //! `name. [address]`, its name cut to forty bytes in the middle. Promises: a client's name is given as sendmail
 //! tells it to a milter (`{client_name}`).
 
+use super::scan::last_position;
 use crate::policy::network::parse_address;
 use std::net::IpAddr;
 
@@ -23,7 +24,7 @@ pub(super) struct Client<'l> {
     /// `{client_name}`
     pub(super) name: &'l [u8],
     /// `{client_addr}`
-    pub(super) address: &'l [u8],
+    pub(super) address: &'l str,
     /// The same, read.
     pub(super) ip: IpAddr,
     /// `{client_resolve}`. Where DNS was down (`TEMP`) the log does not say so.
@@ -37,13 +38,13 @@ impl<'l> Client<'l> {
             Some(named) => (named, true),
             None => (relay, false),
         };
-        let open = memchr::memrchr(b'[', named)?;
+        let open = last_position(b'[', named)?;
         let (name, literal) = named.split_at_checked(open)?;
         let address = literal.strip_prefix(b"[")?.strip_suffix(b"]")?;
-        let ip = self::address(address)?;
+        let (address, ip) = self::address(address)?;
         // `IDENT:user@name`: what the client's own host says of its user.
         let name = name.strip_suffix(b" ").unwrap_or(name);
-        let name = memchr::memrchr(b'@', name).and_then(|at| name.get(at + 1..)).unwrap_or(name);
+        let name = last_position(b'@', name).and_then(|at| name.get(at + 1..)).unwrap_or(name);
         Some(match (name, forged) {
             ([] | [b'[', ..], _) => Self { name: literal, address, ip, resolve: "FAIL" },
             (_, true) => Self { name: literal, address, ip, resolve: "FORGED" },
@@ -64,7 +65,7 @@ pub(super) fn same_client(cut: &[u8], relay: &[u8]) -> bool {
 /// A server's name without the trailing dot, and its address; nothing for the address where there was no session.
 pub(super) fn server(relay: &[u8]) -> (&[u8], Option<&[u8]>) {
     let split = || {
-        let (name, literal) = relay.split_at_checked(memchr::memrchr(b'[', relay)?)?;
+        let (name, literal) = relay.split_at_checked(last_position(b'[', relay)?)?;
         let name = name.strip_suffix(b" ")?;
         let address = literal.strip_prefix(b"[")?;
         Some((name, address.strip_suffix(b"]").unwrap_or(address)))
@@ -99,7 +100,8 @@ pub(super) fn is_same_server(shown: &[u8], whole: &[u8]) -> bool {
     })
 }
 
-/// An address in sendmail's spelling.
-pub(super) fn address(text: &[u8]) -> Option<IpAddr> {
-    parse_address(std::str::from_utf8(text).ok()?)
+/// An address in sendmail's spelling: its text, and what it says.
+pub(super) fn address(text: &[u8]) -> Option<(&str, IpAddr)> {
+    let text = std::str::from_utf8(text).ok()?;
+    Some((text, parse_address(text)?))
 }

@@ -25,6 +25,12 @@ const MAX_EARLY: usize = 10_000;
 /// So many recipients of a message are told apart.
 pub(super) const MAX_RECIPIENTS: usize = 1000;
 
+/// Whether a session that told something then must be over by now.
+pub(super) fn is_silent(last: Timestamp, now: Timestamp) -> bool {
+    // By whole seconds first: this is asked at every entry.
+    now.as_second() - last.as_second() >= SILENCE.as_secs() - 2 && now.duration_since(last) > SILENCE
+}
+
 /// A process, while its host's log is one run of time.
 pub(super) type ProcessKey = (u32, u32, u32);
 /// A message, by its host.

@@ -5,13 +5,12 @@
 //! is in use stays, and no list is kept of who was used when.
 
 use foldhash::fast::FixedState;
+use hashbrown::HashTable;
 use jiff::{SignedDuration, Timestamp};
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash};
 use std::mem;
 
-type Half<K, V> = HashMap<K, V, FixedState>;
+type Half<K, V> = HashTable<(K, V)>;
 
 /// A bounded table. Keys are ours or sendmail's, never a client's to choose: a fixed seed will do.
 #[derive(Clone, Debug)]
@@ -28,8 +27,7 @@ pub(super) struct Table<K, V> {
 impl<K: Eq + Hash + Copy, V> Table<K, V> {
     /// At most `bound` values; each is kept for `idle` at least, if that is said and there is room.
     pub(super) fn new(bound: usize, idle: Option<SignedDuration>) -> Self {
-        let half = || Half::with_hasher(FixedState::default());
-        Self { young: half(), old: half(), bound: (bound / 2).max(1), idle, turned: None }
+        Self { young: Half::new(), old: Half::new(), bound: (bound / 2).max(1), idle, turned: None }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -41,7 +39,7 @@ impl<K: Eq + Hash + Copy, V> Table<K, V> {
         let full = self.young.len() >= self.bound;
         let over = self.idle.is_some_and(|idle| {
             // Another host's log may begin earlier.
-            let since = self.turned.map_or(now, |turned| turned.min(now));
+            let since = self.turned.filter(|turned| *turned <= now).unwrap_or(now);
             self.turned = Some(since);
             // By whole seconds first: this is asked at every entry.
             now.as_second() - since.as_second() >= idle.as_secs() - 2 && now.duration_since(since) >= idle
@@ -58,33 +56,45 @@ impl<K: Eq + Hash + Copy, V> Table<K, V> {
 
     /// A value, which counts as used.
     pub(super) fn get(&mut self, key: K) -> Option<&mut V> {
-        match self.young.entry(key) {
-            Entry::Occupied(entry) => Some(entry.into_mut()),
-            Entry::Vacant(entry) => Some(entry.insert(self.old.remove(&key)?)),
+        let hash = hash_of(&key);
+        match self.young.find_entry(hash, |(known, _)| *known == key) {
+            Ok(found) => Some(&mut found.into_mut().1),
+            Err(absent) => {
+                let found = take(&mut self.old, hash, &key)?;
+                Some(put(absent.into_table(), hash, key, found))
+            }
         }
     }
 
     /// A value, made where there is none. Who calls has asked [`Self::turn`].
     pub(super) fn get_or_insert(&mut self, key: K, new: impl FnOnce() -> V) -> &mut V {
-        self.young.entry(key).or_insert_with(|| self.old.remove(&key).unwrap_or_else(new))
+        let hash = hash_of(&key);
+        match self.young.find_entry(hash, |(known, _)| *known == key) {
+            Ok(found) => &mut found.into_mut().1,
+            Err(absent) => {
+                let value = take(&mut self.old, hash, &key).unwrap_or_else(new);
+                put(absent.into_table(), hash, key, value)
+            }
+        }
     }
 
     pub(super) fn insert(&mut self, key: K, value: V) {
-        self.old.remove(&key);
-        self.young.insert(key, value);
+        self.remove(key);
+        put(&mut self.young, hash_of(&key), key, value);
     }
 
     /// Puts back what [`Self::turn`] has let go, where it was.
     pub(super) fn keep(&mut self, key: K, value: V) {
-        self.old.insert(key, value);
+        put(&mut self.old, hash_of(&key), key, value);
     }
 
     pub(super) fn remove(&mut self, key: K) -> Option<V> {
-        self.young.remove(&key).or_else(|| self.old.remove(&key))
+        let hash = hash_of(&key);
+        take(&mut self.young, hash, &key).or_else(|| take(&mut self.old, hash, &key))
     }
 
     /// All values, to be changed.
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut (K, V)> {
         self.young.iter_mut().chain(&mut self.old)
     }
 
@@ -92,6 +102,20 @@ impl<K: Eq + Hash + Copy, V> Table<K, V> {
     pub(super) fn drain(&mut self) -> Vec<(K, V)> {
         self.old.drain().chain(self.young.drain()).collect()
     }
+}
+
+fn hash_of<K: Hash>(key: &K) -> u64 {
+    FixedState::default().hash_one(key)
+}
+
+fn take<K: Eq, V>(half: &mut Half<K, V>, hash: u64, key: &K) -> Option<V> {
+    let found = half.find_entry(hash, |(known, _)| known == key).ok()?;
+    Some(found.remove().0.1)
+}
+
+/// Puts a value where none has its key.
+fn put<K: Hash, V>(half: &mut Half<K, V>, hash: u64, key: K, value: V) -> &mut V {
+    &mut half.insert_unique(hash, (key, value), |(key, _)| hash_of(key)).into_mut().1
 }
 
 /// What a table has let go.

@@ -4,7 +4,7 @@ use super::*;
 use crate::policy::decide::{Disposition, Verdict, decide};
 use crate::policy::lookup::{Index, RuleId};
 use crate::policy::network::Network;
-use crate::policy::requirement::Requirement;
+use crate::policy::requirement::{Attribute, CertificateName, Requirement, Wanted};
 use crate::policy::rule::{Exempt, Exemption, ModeEntry, Modes, Rule};
 use crate::simulation::{Judged, Simulation};
 use proptest::prelude::*;
@@ -48,7 +48,10 @@ fn policies() -> impl Strategy<Value = Policy> {
                 continue;
             }
             let entry = |bits: Option<u16>| {
-                let requirement = Requirement { min_bits: bits, verify: odd == 1, ..Requirement::default() };
+                let name = CertificateName { attribute: Attribute::CommonName, wanted: Wanted::OfPeer };
+                let certificate = if odd == 5 { vec![name] } else { Vec::new() };
+                let requirement =
+                    Requirement { min_bits: bits, verify: odd == 1, certificate, ..Requirement::default() };
                 bits.map(|_| ModeEntry { requirement, ..ModeEntry::default() })
             };
             let share = |entry: ModeEntry| ModeEntry {
@@ -108,6 +111,7 @@ fn records() -> impl Strategy<Value = Record<'static>> {
         word(&["AES", "DES", ""]),
         word(&["OK", "NO", "SOFTWARE"]),
         word(&["user"]),
+        word(&["mx.partner.example", "mx.far.example", ""]),
         prop::sample::select(vec![None, Some(0u32), Some(700)]),
         prop::sample::select(vec![0i64, 3600, 86_400]),
     );
@@ -123,7 +127,7 @@ fn records() -> impl Strategy<Value = Record<'static>> {
     );
     (peer, tls, recorded).prop_map(|(peer, tls, recorded)| {
         let (inbound, name, addr, resolve, sender, recipient) = peer;
-        let (cipher_bits, cipher, verify, auth, waited, seconds) = tls;
+        let (cipher_bits, cipher, verify, auth, cn_subject, waited, seconds) = tls;
         let (verdict, mode, disposition, side, rule, reason) = recorded;
         let ts = jiff::Timestamp::from_second(DAY.0 * 86_400 + seconds).ok();
         let record = Record {
@@ -133,6 +137,7 @@ fn records() -> impl Strategy<Value = Record<'static>> {
             cipher,
             cipher_bits,
             verify,
+            cn_subject,
             waited,
             verdict,
             mode,
@@ -180,6 +185,22 @@ proptest! {
             }
         }
         prop_assert_eq!(told(&plain), told(&quick));
+    }
+}
+
+#[test]
+fn what_is_too_long_for_a_slot_is_judged_each_time() {
+    let policy = Policy::default();
+    let mut repeats = Repeats::new(&policy, None);
+    let mut simulation = Simulation::new(1);
+    for (length, found) in [(1, true), (60, true), (120, false), (300, false)] {
+        let name = "x".repeat(length);
+        let record = Record { client_name: Some(name.into()), ..Record::default() };
+        assert_eq!(repeats.find(&record, DAY), None);
+        let facts = record.facts();
+        let judged = || Judged::recorded(&record);
+        repeats.remember(simulation.add(&record, &facts, judged(), judged()));
+        assert_eq!(repeats.find(&record, DAY).is_some(), found, "{length}");
     }
 }
 
