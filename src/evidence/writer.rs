@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 const QUEUE: usize = 16 * 1024;
 /// How long decisions gather once one has come: whoever decides wakes the counting thread once in that time, and not with
 /// each decision.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(100);
 /// How often counts are written.
 const EVERY: Duration = Duration::from_secs(5);
 /// Where writing takes long: after so many times as long, so that it takes a fiftieth of a processor at the most.

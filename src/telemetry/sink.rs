@@ -28,9 +28,9 @@ const QUEUE: u64 = 128 * 1024;
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 128 * 1024;
-/// How long the writer lets entries gather once one has come: whoever says something wakes it once in that time, and
-/// not with each entry. That is two hundred times a second at most, and what a kill may lose of the log.
-const GATHER: Duration = Duration::from_millis(5);
+/// How long the writer lets decisions gather once one has come: whoever answers wakes it once in that time, and not with
+/// each. That is twenty times a second at most, and what a kill may lose of the log.
+const GATHER: Duration = Duration::from_millis(50);
 /// How long `close` waits for a disk that does not answer.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
@@ -234,7 +234,7 @@ impl Writer {
 fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &State) {
     let mut batch = Vec::new();
     while let Ok(first) = messages.recv() {
-        if matches!(first, Message::Entry(_)) && !state.closing.load(Ordering::Relaxed) {
+        if matches!(first, Message::Entry(Entry::Decision(_))) && !state.closing.load(Ordering::Relaxed) {
             std::thread::sleep(GATHER);
         }
         let mut next = Some(first);
