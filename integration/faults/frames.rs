@@ -377,10 +377,12 @@ fn warm(site: &Site) -> Result<u64> {
 
 fn flat(site: &Site, before: u64) -> Result<()> {
     site.probe()?;
-    match site.memory()? {
-        after if after > before + GROWTH => Err(format!("{before} KiB before, {after} after")),
-        _ => Ok(()),
+    let after = site.memory()?;
+    eprintln!("{}: {before} KiB before, {after} after", site.path("").display());
+    if after > before + GROWTH {
+        return Err(format!("{before} KiB before, {after} after"));
     }
+    Ok(())
 }
 
 /// Does something while others have sessions, all of which must be answered rightly.

@@ -28,8 +28,8 @@ const QUEUE: u64 = 128 * 1024;
 const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 128 * 1024;
-/// How long the writer lets decisions gather once one has come: whoever answers wakes it once in that time, and not with
-/// each. That is twenty times a second at most, and what a kill may lose of the log.
+/// How long the writer lets decisions gather once one has come to an empty queue: whoever answers wakes it once in that
+/// time, and not with each. That is twenty times a second at most, and what a kill may lose of the log.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long `close` waits for a disk that does not answer.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -149,7 +149,7 @@ impl Sink {
         let (mut output, opened) = Output::new(target, format, loss_note(&sink));
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
-            .spawn(move || write_entries(&messages, &mut output, &state))?;
+            .spawn(move || write_entries(&messages, &mut output, &state, GATHER))?;
         Ok((Writer { sink, thread }, opened))
     }
 
@@ -231,11 +231,14 @@ impl Writer {
     }
 }
 
-fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &State) {
+fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &State, gather: Duration) {
     let mut batch = Vec::new();
+    // More waits than a batch holds: whoever waited then would write a batch in that time at most, however much comes.
+    let mut is_behind = false;
     while let Ok(first) = messages.recv() {
-        if matches!(first, Message::Entry(Entry::Decision(_))) && !state.closing.load(Ordering::Relaxed) {
-            std::thread::sleep(GATHER);
+        let is_decision = matches!(first, Message::Entry(Entry::Decision(_)));
+        if is_decision && !is_behind && !state.closing.load(Ordering::Relaxed) {
+            std::thread::sleep(gather);
         }
         let mut next = Some(first);
         let mut bytes = 0;
@@ -268,6 +271,7 @@ fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &Stat
             }
             next = messages.try_recv().ok();
         }
+        is_behind = bytes >= BATCH;
         output.write(&mut batch, state, false);
         if state.change_now.swap(false, Ordering::Relaxed) {
             output.catch_up(state);

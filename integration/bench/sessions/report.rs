@@ -15,6 +15,8 @@ pub(crate) struct Row {
     pub(crate) used: f64,
     /// The same of the load itself.
     pub(crate) own: f64,
+    /// Milliseconds of decisions that were not written yet at the end of a turn.
+    pub(crate) behind: f64,
     /// Microseconds in which half of the MAILs, and in which all but a hundredth were answered.
     pub(crate) half: f64,
     pub(crate) most: f64,
@@ -69,14 +71,23 @@ impl Outcome {
         let mut line = |words: String| text.extend([words.trim_end(), "\n"]);
         if !self.rows.is_empty() {
             line(format!(
-                "{:<9} {:<22} {:>6} {:>10} {:>8} {:>10} {:>10} {:>8}",
-                "scenario", "server", "conns", "a second", "CPU us", "MAIL p50", "p99 us", "load us"
+                "{:<9} {:<22} {:>6} {:>10} {:>8} {:>10} {:>10} {:>10} {:>8}",
+                "scenario",
+                "server",
+                "conns",
+                "a second",
+                "CPU us",
+                "MAIL p50",
+                "p99 us",
+                "behind ms",
+                "load us"
             ));
         }
         for row in &self.rows {
-            let Row { scenario, server, connections, a_second, used, half, most, own, .. } = row;
+            let Row { scenario, server, connections, a_second, used, half, most, behind, own, .. } = row;
             line(format!(
-                "{scenario:<9} {server:<22} {connections:>6} {a_second:>10.0} {used:>8.1} {half:>10.0} {most:>10.0} {own:>8.1}"
+                "{scenario:<9} {server:<22} {connections:>6} {a_second:>10.0} {used:>8.1} {half:>10.0} {most:>10.0} {behind:>10.0} \
+                 {own:>8.1}"
             ));
         }
         self.notes.iter().cloned().for_each(&mut line);
@@ -101,6 +112,7 @@ impl Outcome {
                     "per": row.per,
                     "a_second": row.a_second,
                     "cpu_us": row.used,
+                    "behind_ms": row.behind,
                     "load_cpu_us": row.own,
                     "mail_p50_us": row.half,
                     "mail_p99_us": row.most,

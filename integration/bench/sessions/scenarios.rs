@@ -175,6 +175,7 @@ fn row(scenario: &'static str, server: String, load: Load, turns: &[Turn]) -> Ro
         a_second: of(&|turn| turn.a_second(load.mix)),
         used: of(&|turn| turn.used_each(load.mix)),
         own: of(&|turn| turn.own_each(load.mix)),
+        behind: of(&|turn| turn.behind.as_secs_f64() * 1e3),
         half: of(&|turn| turn.mail_within(500)),
         most: of(&|turn| turn.mail_within(990)),
     }

@@ -141,7 +141,7 @@ impl Server {
     }
 
     /// Whether it writes its decisions down.
-    fn is_daemon(&self) -> bool {
+    pub(crate) fn is_daemon(&self) -> bool {
         matches!(self.kind, Kind::Ours | Kind::Other(_))
     }
 
@@ -159,12 +159,12 @@ impl Server {
     }
 
     /// Waits until so many decisions are in its file, then empties it and the log. They must be exactly so many: a daemon
-    /// that loses some is not measured.
-    pub(crate) fn settle(&self, decided: u64) {
+    /// that loses some is not measured. Gives their bytes.
+    pub(crate) fn settle(&self, decided: u64) -> u64 {
         if !self.is_daemon() {
-            return;
+            return 0;
         }
-        let decisions = self.folder.path().join("decisions.jsonl");
+        let decisions = self.decisions();
         let lines = || memchr::memchr_iter(b'\n', &fs::read(&decisions).unwrap()).count() as u64;
         let end = Instant::now() + STARTS_WITHIN;
         while lines() < decided {
@@ -172,9 +172,20 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         assert_eq!(lines(), decided, "decisions written");
+        let written = self.written();
         for file in ["decisions.jsonl", "stderr"] {
             File::options().write(true).truncate(true).open(self.folder.path().join(file)).unwrap();
         }
+        written
+    }
+
+    fn decisions(&self) -> PathBuf {
+        self.folder.path().join("decisions.jsonl")
+    }
+
+    /// How many bytes of decisions are in its file.
+    pub(crate) fn written(&self) -> u64 {
+        fs::metadata(self.decisions()).map_or(0, |file| file.len())
     }
 }
 

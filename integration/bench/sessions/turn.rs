@@ -24,31 +24,37 @@ pub(crate) struct Load {
 #[derive(Debug)]
 pub(crate) struct Turn {
     pub(crate) took: Duration,
-    /// Processor time of the server.
-    pub(crate) used: Duration,
+    /// Processor time of the server, until all of these sessions and those that were begun meanwhile were ended, and their
+    /// decisions written: nothing is cheap because it is done later.
+    used: Duration,
     /// Processor time of the load itself.
     own: Duration,
     pub(crate) tally: Tally,
+    /// What ended after that.
+    after: Tally,
+    /// How long it would have taken to decide what was decided, and not yet written at the end of it: a daemon that only
+    /// puts off what it has to do is found out. 0 of one that writes nothing.
+    pub(crate) behind: Duration,
+}
+
+/// Messages, where a session has many of them, else sessions.
+fn count(tally: &Tally, mix: Mix) -> f64 {
+    (if mix.messages > 1 { tally.messages } else { tally.sessions }).max(1) as f64
 }
 
 impl Turn {
-    /// Messages, where a session has many of them, else sessions.
-    fn count(&self, mix: Mix) -> f64 {
-        (if mix.messages > 1 { self.tally.messages } else { self.tally.sessions }).max(1) as f64
-    }
-
     pub(crate) fn a_second(&self, mix: Mix) -> f64 {
-        self.count(mix) / self.took.as_secs_f64()
+        count(&self.tally, mix) / self.took.as_secs_f64()
     }
 
     /// Microseconds of processor time for each.
     pub(crate) fn used_each(&self, mix: Mix) -> f64 {
-        self.used.as_secs_f64() * 1e6 / self.count(mix)
+        self.used.as_secs_f64() * 1e6 / (count(&self.tally, mix) + count(&self.after, mix))
     }
 
     /// The same of the load itself.
     pub(crate) fn own_each(&self, mix: Mix) -> f64 {
-        self.own.as_secs_f64() * 1e6 / self.count(mix)
+        self.own.as_secs_f64() * 1e6 / count(&self.tally, mix)
     }
 
     /// Microseconds in which so many of a thousand MAILs were answered.
@@ -98,11 +104,18 @@ fn measure(server: &Server, load: Load, is_over: impl FnOnce()) -> Result<Turn, 
     let before = std::mem::take(&mut engine.tally);
     let (begun, used, own) = (Instant::now(), server.used(), own_time());
     engine.run(|| begun.elapsed() >= load.lasts)?;
-    let (took, used, own) =
-        (begun.elapsed(), server.used().saturating_sub(used), own_time().saturating_sub(own));
+    let (took, own, written) = (begun.elapsed(), own_time().saturating_sub(own), server.written());
     let tally = std::mem::take(&mut engine.tally);
     is_over();
     engine.finish()?;
-    server.settle(before.decided() + tally.decided() + engine.tally.decided());
-    Ok(Turn { took, used, own, tally })
+    let after = engine.tally;
+    let in_time = before.decided() + tally.decided();
+    let all = in_time + after.decided();
+    let size = server.settle(all);
+    let used = server.used().saturating_sub(used);
+    // Their lines are of much the same length.
+    let missing = in_time as f64 - all as f64 * (written as f64 / size.max(1) as f64).min(1.0);
+    let rate = tally.decided().max(1) as f64 / took.as_secs_f64();
+    let behind = Duration::from_secs_f64(if server.is_daemon() { missing.max(0.0) / rate } else { 0.0 });
+    Ok(Turn { took, used, own, tally, after, behind })
 }

@@ -76,6 +76,33 @@ fn losses_are_said_by_the_writer_itself() {
 }
 
 #[test]
+fn a_writer_that_is_behind_does_not_wait_for_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let (mut output, _) = Output::new(Target::File(path.clone()), Format::Json, None);
+    let (queue, messages) = channel();
+    let state = Arc::new(State::default());
+    let sink = Sink { queue, state: Arc::clone(&state) };
+    let (lines, batches) = (1000, 100_u32);
+    let text = "x".repeat(batches as usize * BATCH / lines) + "\n";
+    for _ in 0..lines {
+        sink.take(line(&text));
+    }
+    // Waiting once is what it may do; a hundred times is more than anybody would wait here.
+    let gather = Duration::from_secs(2);
+    let shared = Arc::clone(&state);
+    let writer = std::thread::spawn(move || write_entries(&messages, &mut output, &shared, gather));
+    let begun = std::time::Instant::now();
+    while state.waiting.load(Ordering::Relaxed) > 0 {
+        assert!(begun.elapsed() < gather * batches / 2, "it waits for each batch");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(sink);
+    writer.join().unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), (text.len() * lines) as u64);
+}
+
+#[test]
 fn a_line_that_was_cut_off_is_ended_before_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
