@@ -11,6 +11,7 @@ pub mod observed;
 pub mod questions;
 pub mod ripeness;
 pub mod rollup;
+mod seen;
 pub mod store;
 mod words;
 pub mod writer;

@@ -69,9 +69,19 @@ struct Texts {
 }
 
 impl Texts {
-    fn push(&mut self, text: impl Display) {
+    fn push(&mut self, text: &str) {
+        self.all.push_str(text);
+        self.end();
+    }
+
+    /// What has to be put together first.
+    fn write(&mut self, text: impl Display) {
         // Writing to a String cannot fail.
         let _ = write!(self.all, "{text}");
+        self.end();
+    }
+
+    fn end(&mut self) {
         if let Some(end) = self.ends.get_mut(self.count) {
             // Texts of 4 GiB do not come.
             *end = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
@@ -122,7 +132,10 @@ impl Observed {
             let specific = held.key != Key::Any;
             *place = Some(HeldRule { side: held.side, specific, decided, verdict, modes: held.modes });
             observed.texts.push(&held.rule.name);
-            observed.texts.push(held.key);
+            match held.key {
+                Key::Name(name) => observed.texts.push(name),
+                key => observed.texts.write(key),
+            }
         }
         observed
     }
@@ -200,7 +213,11 @@ impl Observed {
         let reason = reason.filter(|_| settled);
         self.settled = settled;
         self.authenticated = reason == Some(Reason::Words(AUTHENTICATED));
-        self.texts.push(reason.unwrap_or(Reason::Words("")));
+        match reason {
+            None => self.texts.push(""),
+            Some(Reason::Words(words)) => self.texts.push(words),
+            Some(reason) => self.texts.write(reason),
+        }
     }
 
     /// The peer's name, if it is confirmed.

@@ -9,18 +9,18 @@
 //! counted elsewhere.
 
 use super::observed::{HeldRule, Observed};
-use super::words::{fared_word, owned, word};
+use super::seen::{SeenRow, SeenSession};
 use crate::policy::domain::{NameBuffer, registrable};
-use crate::policy::network::neighbourhood;
+use crate::policy::network::{AddressText, neighbourhood};
 use crate::policy::rule::{Mode, Side};
 use crate::policy::{Day, Policy};
 use foldhash::fast::RandomState;
+use hashbrown::{Equivalent, HashMap};
 use siphasher::sip::SipHasher13;
 use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
-use std::net::IpAddr;
 
 /// A word of the program's own, or one that was stored.
 pub type Word = Cow<'static, str>;
@@ -100,7 +100,7 @@ pub struct Peer {
 
 /// What decisions have in common that are counted together: one for each rule that was held, or one where none
 /// was. The fields are the columns of the store's `decision_counts`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// `inbound`, `outbound`
     pub direction: Word,
@@ -143,7 +143,7 @@ pub struct Host {
 }
 
 /// What a host negotiated.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Session {
     /// `inbound`, `outbound`
     pub direction: Word,
@@ -226,13 +226,7 @@ pub struct Rank<P>(KnownBy, u64, P);
 impl<P: Ranked> Rank<P> {
     /// Of a peer.
     pub fn of(peer: P) -> Self {
-        // The key is no secret: it must be the same wherever counts are made that are to be merged.
-        let mut hasher = SipHasher13::new_with_keys(0x656e_6372_2d6d_696c, 0x6576_6964_656e_6365);
-        for name in peer.names() {
-            hasher.write(name.as_bytes());
-            hasher.write_u8(0xff);
-        }
-        Self(peer.known_by(), hasher.finish(), peer)
+        Self(peer.known_by(), hash_of(peer.names()), peer)
     }
 
     /// Whose it is.
@@ -241,8 +235,19 @@ impl<P: Ranked> Rank<P> {
     }
 }
 
+/// Of who is told from others by these names. The key is no secret: it must be the same wherever counts are made that are
+/// to be merged.
+fn hash_of<'n>(names: impl Iterator<Item = &'n str>) -> u64 {
+    let mut hasher = SipHasher13::new_with_keys(0x656e_6372_2d6d_696c, 0x6576_6964_656e_6365);
+    for name in names {
+        hasher.write(name.as_bytes());
+        hasher.write_u8(0xff);
+    }
+    hasher.finish()
+}
+
 /// The counts of one peer.
-type Rows<R> = std::collections::HashMap<R, Counts, RandomState>;
+type Rows<R> = HashMap<R, Counts, RandomState>;
 
 /// The counts of one day or month.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -302,19 +307,46 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
     pub fn add(&mut self, peer: P, row: R, counts: Counts) {
         if peer.is_others() {
             self.rows += usize::from(count(self.others.entry(peer).or_default(), row, counts));
-            return;
+        } else {
+            self.add_ranked(Rank::of(peer), row, counts);
         }
-        let rank = Rank::of(peer);
+    }
+
+    /// Counts for who is known so, and has these names: a [`Ranked`] is made of them only if there may be room for it.
+    fn add_seen<S>(
+        &mut self,
+        known_by: KnownBy,
+        names: &[&str],
+        peer: impl FnOnce() -> P,
+        row: S,
+        counts: Counts,
+    ) where
+        S: Hash + Equivalent<R> + Into<R>,
+    {
+        let rank = (known_by, hash_of(names.iter().copied()));
         // Of many who come, most find no room: they are not put there to be taken out again.
         if self.peers.len() >= self.max_peers
-            && self.peers.last_key_value().is_none_or(|(last, _)| rank > *last)
+            && self.peers.last_key_value().is_none_or(|(last, _)| rank > (last.0, last.1))
         {
-            let others = self.others.entry(P::others(rank.0)).or_default();
-            self.rows += usize::from(count(others, row, counts));
-            return;
+            self.add_to_others(known_by, row, counts);
+        } else {
+            self.add_ranked(Rank(known_by, rank.1, peer()), row, counts);
         }
+    }
+
+    fn add_ranked<S: Hash + Equivalent<R> + Into<R>>(&mut self, rank: Rank<P>, row: S, counts: Counts) {
         self.rows += usize::from(count(self.peers.entry(rank).or_default(), row, counts));
         self.evict();
+    }
+
+    fn add_to_others<S: Hash + Equivalent<R> + Into<R>>(
+        &mut self,
+        known_by: KnownBy,
+        row: S,
+        counts: Counts,
+    ) {
+        let others = self.others.entry(P::others(known_by)).or_default();
+        self.rows += usize::from(count(others, row, counts));
     }
 
     /// Adds all of another to it. The smaller bound holds.
@@ -334,19 +366,25 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
         while self.peers.len() > self.max_peers {
             let Some((rank, rows)) = self.peers.pop_last() else { return };
             self.rows -= rows.len();
-            let others = self.others.entry(P::others(rank.0)).or_default();
             for (row, counts) in rows {
-                self.rows += usize::from(count(others, row, counts));
+                self.add_to_others(rank.0, row, counts);
             }
         }
     }
 }
 
 /// Whether the row is new.
-fn count<R: Eq + Hash>(rows: &mut Rows<R>, row: R, counts: Counts) -> bool {
-    let before = rows.len();
-    rows.entry(row).and_modify(|known| known.add(counts)).or_insert(counts);
-    rows.len() > before
+fn count<R, S>(rows: &mut Rows<R>, row: S, counts: Counts) -> bool
+where
+    R: Eq + Hash,
+    S: Hash + Equivalent<R> + Into<R>,
+{
+    if let Some(known) = rows.get_mut(&row) {
+        known.add(counts);
+        return false;
+    }
+    rows.insert(row.into(), counts);
+    true
 }
 
 /// Counts of decisions: by day and peer, and by month and host.
@@ -397,16 +435,8 @@ impl Rollup {
         let name = name.and_then(|name| buffer.normalised(name)).filter(|name| is_host_name(name));
         let name = name.unwrap_or_default();
         let address = observed.address.filter(|_| !observed.authenticated);
-        let domain = registrable(name).to_owned();
-        let network = address.and_then(neighbourhood).map(|network| network.to_string());
-        let peer = Peer { known_by, domain, network: network.unwrap_or_default() };
-        let session = Session {
-            direction: observed.direction.as_str().into(),
-            version: word(observed.version()),
-            cipher: word(observed.cipher()),
-            bits: observed.bits,
-            verify: word(observed.verify()),
-        };
+        let (domain, network) = (registrable(name), AddressText::of_network(address.and_then(neighbourhood)));
+        let address = AddressText::of(address);
         let at = Day::of_unix_seconds(observed.at);
         if self.last_day.0 != at {
             self.last_day = (at, at.to_string());
@@ -416,41 +446,34 @@ impl Rollup {
         let month = day.rsplit_once('-').map_or(day, |(month, _)| month);
         let max_peers = self.max_peers;
         // Whom nobody judges, or knows, has no dossier.
+        let literal;
+        let host = if name.is_empty() {
+            literal = AddressText::in_brackets(&address);
+            &*literal
+        } else {
+            name
+        };
         if !observed.settled
-            && let Some(host) = host_of(&peer, name, address)
+            && !host.is_empty()
             && let Some(bucket) = bucket_of(&mut self.months, month, max_peers)
         {
-            bucket.add(host, session.clone(), counts);
+            let names = [domain, host, &address];
+            let kept = || Host {
+                known_by,
+                domain: domain.to_owned(),
+                host: host.to_owned(),
+                address: address.to_string(),
+            };
+            bucket.add_seen(known_by, &names, kept, SeenSession::of(observed), counts);
         }
         let Some(bucket) = bucket_of(&mut self.days, day, max_peers) else { return };
-        let alone = Row {
-            direction: session.direction,
-            side: Word::Borrowed(""),
-            rule: Word::Borrowed(""),
-            key: owned(observed.exempt_for()),
-            version: session.version,
-            cipher: session.cipher,
-            bits: session.bits,
-            verify: session.verify,
-            verdict: observed.verdict.as_str().into(),
-            disposition: observed.disposition.as_str().into(),
-            modes: Default::default(),
-            decided: true,
-        };
-        for (place, held) in observed.held.iter().flatten().enumerate() {
-            let row = Row {
-                side: held.side.as_str().into(),
-                rule: owned(observed.rule(place)),
-                key: owned(observed.key(place)),
-                verdict: held.verdict.as_str().into(),
-                modes: held.modes.map(|fared| fared.map_or("", fared_word).into()),
-                decided: held.decided,
-                ..alone.clone()
-            };
-            bucket.add(peer.clone(), row, counts);
+        let names = [domain, &network];
+        let kept = || Peer { known_by, domain: domain.to_owned(), network: network.to_string() };
+        for (place, held) in observed.held.iter().flatten().copied().enumerate() {
+            bucket.add_seen(known_by, &names, kept, SeenRow::of(observed, place, held), counts);
         }
         if !observed.held.iter().flatten().any(|held| held.decided) {
-            bucket.add(peer, alone, counts);
+            bucket.add_seen(known_by, &names, kept, SeenRow::alone(observed), counts);
         }
     }
 
@@ -555,14 +578,4 @@ fn bucket_of<'b, P: Ranked, R: Eq + Hash>(
 /// Whether a name is one that a host can have: what else a DNS server tells is no name to count under.
 fn is_host_name(name: &str) -> bool {
     name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
-}
-
-fn host_of(peer: &Peer, name: &str, address: Option<IpAddr>) -> Option<Host> {
-    let address = address.map(|address| address.to_string()).unwrap_or_default();
-    let host = match name {
-        "" if address.is_empty() => return None,
-        "" => format!("[{address}]"),
-        name => name.to_owned(),
-    };
-    Some(Host { known_by: peer.known_by, domain: peer.domain.clone(), host, address })
 }

@@ -6,6 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 
 /// A network, its host bits zero. An address is a network of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,10 +210,123 @@ pub fn neighbourhood(address: IpAddr) -> Option<Network> {
     Network::of_prefix(address, if address.is_ipv4() { 24 } else { 48 })
 }
 
+/// An address, or a network, as it is written; on the stack, for who writes one for each decision.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressText {
+    text: [u8; Self::MOST],
+    length: usize,
+}
+
+impl AddressText {
+    /// Of an IPv6 address that has an IPv4 address at its end, with brackets.
+    const MOST: usize = 47;
+
+    /// Empty where there is none.
+    pub fn of(address: Option<IpAddr>) -> Self {
+        let mut text = Self { text: [0; Self::MOST], length: 0 };
+        match address {
+            Some(IpAddr::V4(address)) => text.dotted(address),
+            Some(IpAddr::V6(address)) => text.write(address),
+            None => {}
+        }
+        text
+    }
+
+    /// Empty where there is none.
+    pub fn of_network(network: Option<Network>) -> Self {
+        let mut text = Self::of(None);
+        match network {
+            Some(Network(IpNet::V4(network))) if network.prefix_len() < network.max_prefix_len() => {
+                text.dotted(network.addr());
+                text.push(b'/');
+                text.decimal(network.prefix_len());
+            }
+            Some(network) => text.write(network),
+            None => {}
+        }
+        text
+    }
+
+    /// In brackets, as a host without a name is written; empty where there is none.
+    pub fn in_brackets(address: &str) -> Self {
+        let mut text = Self::of(None);
+        if !address.is_empty() {
+            text.write(format_args!("[{address}]"));
+        }
+        text
+    }
+
+    fn dotted(&mut self, address: Ipv4Addr) {
+        for (place, octet) in address.octets().into_iter().enumerate() {
+            if place > 0 {
+                self.push(b'.');
+            }
+            self.decimal(octet);
+        }
+    }
+
+    fn decimal(&mut self, number: u8) {
+        if number >= 100 {
+            self.push(b'0' + number / 100);
+        }
+        if number >= 10 {
+            self.push(b'0' + number / 10 % 10);
+        }
+        self.push(b'0' + number % 10);
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.text.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    fn write(&mut self, what: impl fmt::Display) {
+        // No address is longer than the room for it.
+        let _ = fmt::Write::write_fmt(self, format_args!("{what}"));
+    }
+}
+
+impl fmt::Write for AddressText {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.push(byte));
+        Ok(())
+    }
+}
+
+impl Deref for AddressText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        self.text.get(..self.length).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn written(address: IpAddr) {
+        assert_eq!(*AddressText::of(Some(address)), address.to_string());
+        let brackets = AddressText::in_brackets(&address.to_string());
+        assert_eq!(*brackets, format!("[{address}]"));
+        for length in 0..=128 {
+            if let Some(network) = Network::of_prefix(address, length) {
+                assert_eq!(*AddressText::of_network(Some(network)), network.to_string());
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_is_written_as_nothing() {
+        let all = [AddressText::of(None), AddressText::of_network(None), AddressText::in_brackets("")];
+        assert_eq!(all.each_ref().map(|text| text.len()), [0; 3]);
+        // The longest: nine groups' worth of colons, and dots.
+        written("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff".parse().unwrap());
+        written("::ffff:255.255.255.255".parse().unwrap());
+    }
 
     fn parsed(text: &str) -> String {
         match Network::parse(text) {
@@ -256,6 +370,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn addresses_are_written_as_the_standard_library_does(v4: [u8; 4], v6: [u8; 16]) {
+            written(v4.into());
+            written(v6.into());
+        }
+
         #[test]
         fn a_plain_address_is_read_as_the_standard_library_reads_it(
             octets in prop::collection::vec(prop::sample::select(vec!["0", "7", "10", "255", "256", "01", "1000", "", "x", "+1"]), 0..6),

@@ -3,7 +3,7 @@
 //! Promises: the JSON is what serde makes of the record by [`OneLine`], to the byte. Nothing is asked of the allocator but
 //! room in the line.
 
-use super::{OneLine, Record, Value, Verdict};
+use super::{OneLine, Record, Value, Verdict, has_odd};
 use crate::policy::decide::Disposition;
 use crate::policy::facts::Direction;
 use crate::policy::rule::{Mode, Side};
@@ -15,56 +15,56 @@ impl Record<'_> {
     /// Appends the record as one line of JSON, with its line feed. Line separators of Unicode, control and
     /// bidirectional characters are escaped too, so that no viewer sees a line where there is none.
     pub fn write_json(&self, out: &mut Vec<u8>) {
-        let mut line = Json { out, separator: b'{' };
+        let begin = out.len();
+        let mut line = Json { out };
         if let Some(ts) = self.ts {
-            line.name("ts");
-            line.plain(&Stamp::of(ts));
+            line.plain(name!("ts"), &Stamp::of(ts));
         }
-        line.text("host", self.host.as_deref());
-        line.text("queue_id", self.queue_id.as_deref());
-        line.word("direction", Some(self.direction.as_str()));
-        line.text("client_name", self.client_name.as_deref());
-        line.text("client_addr", self.client_addr.as_deref());
-        line.text("client_resolve", self.client_resolve.as_deref());
-        line.text("server_name", self.server_name.as_deref());
-        line.text("server_addr", self.server_addr.as_deref());
-        line.text("sender", self.sender.as_deref());
-        line.text("recipient", self.recipient.as_deref());
-        line.text("auth", self.auth.as_deref());
-        line.text("tls_version", self.tls_version.as_deref());
-        line.text("cipher", self.cipher.as_deref());
-        line.number("cipher_bits", self.cipher_bits.map(u32::from));
-        line.number("auth_ssf", self.auth_ssf.map(u32::from));
-        line.text("verify", self.verify.as_deref());
-        line.text("cn_subject", self.cn_subject.as_deref());
-        line.text("cert_subject", self.cert_subject.as_deref());
-        line.text("cert_issuer", self.cert_issuer.as_deref());
-        line.number("waited", self.waited);
-        line.word("verdict", self.verdict.map(Verdict::as_str));
-        line.word("mode", self.mode.map(Mode::as_str));
-        line.word("disposition", self.disposition.map(Disposition::as_str));
-        line.text("rule", self.rule.as_deref());
-        line.word("side", self.side.map(Side::as_str));
-        line.text("key", self.key.as_deref());
-        line.text("reason", self.reason.as_deref());
-        line.text("reply", self.reply.as_deref());
+        line.text(name!("host"), self.host.as_deref());
+        line.text(name!("queue_id"), self.queue_id.as_deref());
+        line.word(name!("direction"), Some(self.direction.as_str()));
+        line.text(name!("client_name"), self.client_name.as_deref());
+        line.text(name!("client_addr"), self.client_addr.as_deref());
+        line.text(name!("client_resolve"), self.client_resolve.as_deref());
+        line.text(name!("server_name"), self.server_name.as_deref());
+        line.text(name!("server_addr"), self.server_addr.as_deref());
+        line.text(name!("sender"), self.sender.as_deref());
+        line.text(name!("recipient"), self.recipient.as_deref());
+        line.text(name!("auth"), self.auth.as_deref());
+        line.text(name!("tls_version"), self.tls_version.as_deref());
+        line.text(name!("cipher"), self.cipher.as_deref());
+        line.number(name!("cipher_bits"), self.cipher_bits.map(u32::from));
+        line.number(name!("auth_ssf"), self.auth_ssf.map(u32::from));
+        line.text(name!("verify"), self.verify.as_deref());
+        line.text(name!("cn_subject"), self.cn_subject.as_deref());
+        line.text(name!("cert_subject"), self.cert_subject.as_deref());
+        line.text(name!("cert_issuer"), self.cert_issuer.as_deref());
+        line.number(name!("waited"), self.waited);
+        line.word(name!("verdict"), self.verdict.map(Verdict::as_str));
+        line.word(name!("mode"), self.mode.map(Mode::as_str));
+        line.word(name!("disposition"), self.disposition.map(Disposition::as_str));
+        line.text(name!("rule"), self.rule.as_deref());
+        line.word(name!("side"), self.side.map(Side::as_str));
+        line.text(name!("key"), self.key.as_deref());
+        line.text(name!("reason"), self.reason.as_deref());
+        line.text(name!("reply"), self.reply.as_deref());
         if !self.failures.is_empty() {
-            line.name("failures");
-            line.separator = b'[';
-            for failure in &self.failures {
-                line.begin();
-                let mut inner = Json { out: &mut *line.out, separator: b'{' };
-                inner.text("rule", Some(&failure.rule));
-                inner.word("side", Some(failure.side.as_str()));
-                inner.text("key", Some(&failure.key));
-                inner.word("mode", Some(failure.mode.as_str()));
-                inner.text("reason", Some(&failure.reason));
-                inner.out.push(b'}');
+            line.out.extend_from_slice(b",\"failures\":");
+            for (number, failure) in self.failures.iter().enumerate() {
+                line.out.push(if number == 0 { b'[' } else { b',' });
+                let begin = line.out.len();
+                line.text(name!("rule"), Some(&failure.rule));
+                line.word(name!("side"), Some(failure.side.as_str()));
+                line.text(name!("key"), Some(&failure.key));
+                line.word(name!("mode"), Some(failure.mode.as_str()));
+                line.text(name!("reason"), Some(&failure.reason));
+                line.end(begin);
             }
             line.out.push(b']');
         }
-        line.text("policy", self.policy.as_deref());
-        line.out.extend_from_slice(b"}\n");
+        line.text(name!("policy"), self.policy.as_deref());
+        line.end(begin);
+        line.out.push(b'\n');
     }
 
     /// Gives every field that is known by its name, in the order of the text form; every mode that was not met
@@ -143,55 +143,67 @@ impl fmt::Display for Record<'_> {
     }
 }
 
-/// An object that is being written.
+/// A name as it stands in the line, behind what comes before it; all in one, so that it is copied at once.
+macro_rules! name {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":")
+    };
+}
+use name;
+
+/// An object that is being written. Each name has a comma before it, of which the first becomes a brace at the end.
 struct Json<'o> {
     out: &'o mut Vec<u8>,
-    /// What comes before the next of it.
-    separator: u8,
 }
 
 impl Json<'_> {
-    fn begin(&mut self) {
-        self.out.push(self.separator);
-        self.separator = b',';
+    /// Ends the object that began there.
+    fn end(&mut self, begin: usize) {
+        match self.out.get_mut(begin) {
+            Some(comma) => *comma = b'{',
+            None => self.out.push(b'{'),
+        }
+        self.out.push(b'}');
     }
 
-    /// A name of ours: nothing in it needs an escape.
-    fn name(&mut self, name: &'static str) {
-        self.begin();
-        self.plain(name);
-        self.out.push(b':');
-    }
-
-    /// A word of ours.
-    fn plain(&mut self, word: &str) {
+    /// A word in which nothing needs an escape.
+    #[inline]
+    fn plain(&mut self, name: &'static str, word: &str) {
+        self.out.reserve(name.len() + word.len() + 2);
+        self.out.extend_from_slice(name.as_bytes());
         self.out.push(b'"');
         self.out.extend_from_slice(word.as_bytes());
         self.out.push(b'"');
     }
 
+    #[inline]
     fn word(&mut self, name: &'static str, word: Option<&'static str>) {
         if let Some(word) = word {
-            self.name(name);
-            self.plain(word);
+            self.plain(name, word);
         }
     }
 
+    #[inline]
     fn text(&mut self, name: &'static str, text: Option<&str>) {
         let Some(text) = text else { return };
-        self.name(name);
-        let odd = |byte: u8| !matches!(byte, b' '..=b'~') || byte == b'"' || byte == b'\\';
-        if text.bytes().fold(false, |found, byte| found | odd(byte)) {
-            // A string into memory: cannot fail.
-            let _ = text.serialize(&mut serde_json::Serializer::with_formatter(&mut *self.out, OneLine));
+        if has_odd(text.as_bytes(), b' ', b"\"\\") {
+            self.escaped(name, text);
         } else {
-            self.plain(text);
+            self.plain(name, text);
         }
     }
 
+    #[cold]
+    fn escaped(&mut self, name: &'static str, text: &str) {
+        self.out.extend_from_slice(name.as_bytes());
+        // A string into memory: cannot fail.
+        let _ = text.serialize(&mut serde_json::Serializer::with_formatter(&mut *self.out, OneLine));
+    }
+
+    #[inline]
     fn number(&mut self, name: &'static str, number: Option<u32>) {
         if let Some(number) = number {
-            self.name(name);
+            self.out.extend_from_slice(name.as_bytes());
             self.out.extend_from_slice(Digits::of(number).as_str().as_bytes());
         }
     }
