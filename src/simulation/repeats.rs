@@ -15,6 +15,7 @@ use crate::policy::record::Record;
 use crate::policy::rule::{Mode, Side};
 use crate::policy::{Day, Policy, domain};
 use foldhash::fast::FixedState;
+use memmap2::{Advice, MmapMut};
 use std::borrow::Cow;
 use std::hash::BuildHasher;
 use std::ops::Range;
@@ -32,14 +33,28 @@ const SLOT: usize = 128;
 /// Before the key.
 const HEAD: usize = 1 + Counted::BYTES;
 
+/// A page where the system gives large ones.
+const LARGE_PAGE: usize = 2 << 20;
+
+/// Empty slots, in large pages if there are any: messages fall anywhere in them, and in small pages the first to fall into
+/// each, twice two thousand times, would take longer than the judging of a small log.
+fn slots() -> Option<MmapMut> {
+    let mut slots = MmapMut::map_anon(SLOTS * SLOT).ok()?;
+    // Where there are none, it is as it would be without.
+    let _ = slots.advise(Advice::HugePage);
+    // What is read first would be given small pages for good.
+    slots.chunks_mut(LARGE_PAGE).filter_map(<[u8]>::first_mut).for_each(|first| *first = 0);
+    Some(slots)
+}
+
 /// What was judged, and what it came to.
 #[derive(Debug)]
 pub struct Repeats<'p> {
     regard: Regard<'p>,
     /// Whether a message is compared with what is recorded of it, not with another policy.
     recorded: bool,
-    /// Zeros where nothing is remembered yet: as long as it is not written to, that is no memory.
-    slots: Vec<u8>,
+    /// Zeros where nothing is remembered yet. Nothing where there is no memory for it: then nothing is remembered.
+    slots: Option<MmapMut>,
     key: Vec<u8>,
     /// Where the message that was asked for last has its place; nothing where it was not looked for.
     hash: Option<u64>,
@@ -58,7 +73,7 @@ impl<'p> Repeats<'p> {
                 None => regard,
             },
             recorded: against.is_none(),
-            slots: vec![0; SLOTS * SLOT],
+            slots: slots(),
             key: Vec::new(),
             hash: None,
             asked: 0,
@@ -82,7 +97,8 @@ impl<'p> Repeats<'p> {
         self.write_key(record, day);
         let hash = FixedState::default().hash_one(self.key.as_slice());
         self.hash = Some(hash);
-        let ([length, counted @ ..], rest) = self.slots.get(place(hash))?.split_first_chunk::<HEAD>()?;
+        let ([length, counted @ ..], rest) =
+            self.slots.as_ref()?.get(place(hash))?.split_first_chunk::<HEAD>()?;
         if usize::from(*length) != self.key.len() || !rest.starts_with(&self.key) {
             return None;
         }
@@ -93,7 +109,7 @@ impl<'p> Repeats<'p> {
     /// What the message that was asked for last came to.
     pub fn remember(&mut self, counted: Counted) {
         if let Some(hash) = self.hash
-            && let Some(slot) = self.slots.get_mut(place(hash))
+            && let Some(slot) = self.slots.as_mut().and_then(|slots| slots.get_mut(place(hash)))
             && let Some((head, rest)) = slot.split_first_chunk_mut::<HEAD>()
             && let Some(key) = rest.get_mut(..self.key.len())
             && let Ok(length) = u8::try_from(self.key.len())

@@ -18,9 +18,9 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 /// Entries that may wait: two seconds of all that one thread can answer, while a disk writes what it was given.
 const QUEUE: u64 = 128 * 1024;
@@ -29,7 +29,8 @@ const QUEUED_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes that are written at once.
 const BATCH: usize = 128 * 1024;
 /// How long the writer lets decisions gather once one has come to an empty queue: whoever answers wakes it once in that
-/// time, and not with each. That is twenty times a second at most, and what a kill may lose of the log.
+/// time, and not with each. That is twenty times a second at most, and what a kill may lose of the log. An event, which is
+/// rare, ends it.
 const GATHER: Duration = Duration::from_millis(50);
 /// How long `close` waits for a disk that does not answer.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
@@ -104,11 +105,35 @@ struct State {
     change: Mutex<Option<Change>>,
     /// The queue had no room for it: done with the next batch.
     change_now: AtomicBool,
+    /// Something came that is not to wait for decisions to gather.
+    urgent: AtomicBool,
+    /// The thread that writes, once it runs.
+    writer: OnceLock<Thread>,
     /// Told to end: a receiver that does not take entries is not waited for much longer.
     closing: AtomicBool,
 }
 
 impl State {
+    /// Has the writer go on at once, if it lets decisions gather.
+    fn hurry(&self) {
+        self.urgent.store(true, Ordering::Relaxed);
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+
+    /// Lets decisions gather for so long, or until somebody is in a hurry.
+    fn gather(&self, time: Duration) {
+        let end = Instant::now() + time;
+        while !self.urgent.swap(false, Ordering::Relaxed) {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            std::thread::park_timeout(left);
+        }
+    }
+
     fn last_change(&self) -> MutexGuard<'_, Option<Change>> {
         // Whoever panicked within did not leave it half-done.
         self.change.lock().unwrap_or_else(PoisonError::into_inner)
@@ -150,24 +175,31 @@ impl Sink {
         let thread = std::thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || write_entries(&messages, &mut output, &state, GATHER))?;
+        // It is the first.
+        let _ = sink.state.writer.set(thread.thread().clone());
         Ok((Writer { sink, thread }, opened))
     }
 
     /// Takes an entry. Never waits.
     pub fn take(&self, entry: Entry) {
         let size = entry.size();
+        let is_event = matches!(entry, Entry::Event(_));
         let queued = self.state.queued.fetch_add(size, Ordering::Relaxed);
         let waiting = self.state.waiting.fetch_add(1, Ordering::Relaxed);
         if queued > QUEUED_BYTES || waiting >= QUEUE || self.queue.send(Message::Entry(entry)).is_err() {
             self.state.queued.fetch_sub(size, Ordering::Relaxed);
             self.state.waiting.fetch_sub(1, Ordering::Relaxed);
             self.state.queue_full.fetch_add(1, Ordering::Relaxed);
+        } else if is_event {
+            self.state.hurry();
         }
     }
 
     /// Tells the writer something behind what waits. False: that is too much already.
     fn tell(&self, message: Message) -> bool {
-        self.state.waiting.load(Ordering::Relaxed) < QUEUE && self.queue.send(message).is_ok()
+        let told = self.state.waiting.load(Ordering::Relaxed) < QUEUE && self.queue.send(message).is_ok();
+        self.state.hurry();
+        told
     }
 
     /// Has the writer look whether something was lost, where nobody says anything.
@@ -224,6 +256,7 @@ impl Writer {
         self.sink.state.closing.store(true, Ordering::Relaxed);
         // Where nobody receives it, the thread has ended.
         let _ = self.sink.queue.send(Message::Close(done));
+        self.sink.state.hurry();
         if wait.recv_timeout(CLOSE_WITHIN) != Err(RecvTimeoutError::Timeout) {
             // It has answered, so it has ended; a panic in it has been printed already.
             let _ = self.thread.join();
@@ -238,7 +271,7 @@ fn write_entries(messages: &Receiver<Message>, output: &mut Output, state: &Stat
     while let Ok(first) = messages.recv() {
         let is_decision = matches!(first, Message::Entry(Entry::Decision(_)));
         if is_decision && !is_behind && !state.closing.load(Ordering::Relaxed) {
-            std::thread::sleep(gather);
+            state.gather(gather);
         }
         let mut next = Some(first);
         let mut bytes = 0;

@@ -75,14 +75,54 @@ fn losses_are_said_by_the_writer_itself() {
     assert_eq!((said, written + said), (sink.lost().0, sent));
 }
 
+/// A place that has no writer yet, and what starts one that lets decisions gather for so long.
+fn gathering(path: &Path) -> (Sink, impl FnOnce(Duration) -> JoinHandle<()>) {
+    let (mut output, _) = Output::new(Target::File(path.to_owned()), Format::Json, None);
+    let (queue, messages) = channel();
+    let state = Arc::new(State::default());
+    let sink = Sink { queue, state: Arc::clone(&state) };
+    let start = move |gather| {
+        let shared = Arc::clone(&state);
+        let writer = std::thread::spawn(move || write_entries(&messages, &mut output, &shared, gather));
+        state.writer.set(writer.thread().clone()).unwrap();
+        writer
+    };
+    (sink, start)
+}
+
+fn until_written(sink: &Sink, within: Duration) {
+    let begun = Instant::now();
+    while sink.state.waiting.load(Ordering::Relaxed) > 0 {
+        assert!(begun.elapsed() < within, "it still waits");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn an_event_does_not_wait_for_decisions_to_gather() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let (sink, start) = gathering(&path);
+    let writer = start(Duration::from_hours(1));
+    for round in 1..=3 {
+        sink.take(line("decision\n"));
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(sink.state.waiting.load(Ordering::Relaxed), 1, "it gathers");
+        sink.take(Entry::now(tracing::Level::INFO, "event", Vec::new()));
+        until_written(&sink, Duration::from_mins(1));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.matches("decision").count(), round);
+        assert_eq!(text.matches("event").count(), round);
+    }
+    drop(sink);
+    writer.join().unwrap();
+}
+
 #[test]
 fn a_writer_that_is_behind_does_not_wait_for_more() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
-    let (mut output, _) = Output::new(Target::File(path.clone()), Format::Json, None);
-    let (queue, messages) = channel();
-    let state = Arc::new(State::default());
-    let sink = Sink { queue, state: Arc::clone(&state) };
+    let (sink, start) = gathering(&path);
     let (lines, batches) = (1000, 100_u32);
     let text = "x".repeat(batches as usize * BATCH / lines) + "\n";
     for _ in 0..lines {
@@ -90,13 +130,8 @@ fn a_writer_that_is_behind_does_not_wait_for_more() {
     }
     // Waiting once is what it may do; a hundred times is more than anybody would wait here.
     let gather = Duration::from_secs(2);
-    let shared = Arc::clone(&state);
-    let writer = std::thread::spawn(move || write_entries(&messages, &mut output, &shared, gather));
-    let begun = std::time::Instant::now();
-    while state.waiting.load(Ordering::Relaxed) > 0 {
-        assert!(begun.elapsed() < gather * batches / 2, "it waits for each batch");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let writer = start(gather);
+    until_written(&sink, gather * batches / 2);
     drop(sink);
     writer.join().unwrap();
     assert_eq!(std::fs::metadata(&path).unwrap().len(), (text.len() * lines) as u64);
