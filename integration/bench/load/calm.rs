@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 /// Sessions a second, by all clients together.
 const SESSIONS: u32 = 2_000;
 const CLIENTS: u32 = 2;
-const QUIETLY: Duration = Duration::from_secs(4);
-const EDITS: usize = 4;
+const EDITS: usize = 8;
 /// From the end of one load to the next edit.
 const BETWEEN: Duration = Duration::from_millis(500);
 
@@ -44,12 +43,21 @@ fn of_size(folder: &Path, keys: usize) -> Value {
     let daemon = home.start();
     let start = begun.elapsed().as_secs_f64() * 1e3;
     let over = AtomicBool::new(false);
-    let mut quiet = while_asked(&home, &over, || std::thread::sleep(QUIETLY));
+    // What is written for an edit is written without one too: it disturbs as well.
+    let write = |edit: usize| {
+        Kind::Lists.write(folder, keys - (edit + 1) % 2);
+        std::fs::copy(files::list(folder), home.path("next")).unwrap();
+    };
+    let mut quiet = while_asked(&home, &over, || {
+        for edit in 0..EDITS {
+            write(edit);
+            std::thread::sleep(BETWEEN);
+        }
+    });
     let mut edits = Vec::new();
     let mut loading = while_asked(&home, &over, || {
         for edit in 0..EDITS {
-            Kind::Lists.write(folder, keys - (edit + 1) % 2);
-            std::fs::copy(files::list(folder), home.path("next")).unwrap();
+            write(edit);
             edits.push(in_force(&daemon, || {
                 std::fs::rename(home.path("next"), home.path("list.txt")).unwrap();
             }));
