@@ -42,6 +42,12 @@ pub(crate) fn installed(_: &Rig) -> Result<()> {
     is(&format!("awk '/^Cap(Prm|Eff|Bnd|Amb)/ {{ print $2 }}' {process} | sort -u"), "0000000000000000")?;
     is(&format!("awk '/^NoNewPrivs/ {{ print $2 }}' {process}"), "1")?;
     is(&format!("awk '/^Uid/ {{ print $2 }}' {process}"), &machine.line("id -u encr-milter")?)?;
+    // Who counts steps back behind those who answer: the unit lets it.
+    is(
+        "for task in /proc/$(systemctl show --property MainPID --value encr-milter)/task/*; do \
+         if grep -q '^evidence' $task/comm; then cut -d ' ' -f 19 $task/stat; fi; done",
+        "10",
+    )?;
     is("systemctl is-enabled encr-milter.service encr-milter.socket", "enabled\nenabled")?;
     exposure(&machine)?;
     // What it says.
