@@ -171,11 +171,10 @@ impl Reloader {
         let (triggers, received) = channel();
         let reloads = Arc::new(Reloads::begin(first));
         let watch = Watch::new(triggers.clone());
-        let worker = Worker {
+        let mut worker = Worker {
             config: Signature::of(&[], std::slice::from_ref(&config)),
             config_path: config,
             daemon,
-            // The files were read before anybody watched: what changed since is seen at the first look.
             loaded: origin.signature,
             lists: origin.lists,
             passing: false,
@@ -187,10 +186,12 @@ impl Reloader {
             retired: Vec::new(),
             day: today(),
         };
+        // Before anybody is told that the daemon is ready: whoever begins to write a file then is seen to write.
+        let settle = worker.begin();
         let life = Arc::new(());
         let lives = Arc::downgrade(&life);
         let thread = std::thread::Builder::new().name("reload".into()).spawn(move || {
-            worker.run(&received);
+            worker.run(&received, settle);
             // Also where it panics: it goes with this closure.
             drop(life);
         })?;
@@ -268,16 +269,21 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, triggers: &Receiver<Trigger>) {
+    /// Begins to watch. The files were read before: what changed since is seen at this first look.
+    fn begin(&mut self) -> Settle {
         let mut settle = Settle::default();
-        // A SIGHUP that came while a file was being written is answered when it is closed.
-        let mut hangup = false;
-        let mut asked = Asked::default();
         let now = self.signature();
         self.rewatch(&now);
         if now != self.loaded {
             settle.changed(Instant::now(), Change::Unseen);
         }
+        settle
+    }
+
+    fn run(mut self, triggers: &Receiver<Trigger>, mut settle: Settle) {
+        // A SIGHUP that came while a file was being written is answered when it is closed.
+        let mut hangup = false;
+        let mut asked = Asked::default();
         loop {
             let wait =
                 settle.due().map_or(LOOK, |due| due.saturating_duration_since(Instant::now()).min(LOOK));
