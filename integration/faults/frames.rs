@@ -378,11 +378,9 @@ fn warm(site: &Site) -> Result<u64> {
 fn flat(site: &Site, before: u64) -> Result<()> {
     site.probe()?;
     let after = site.memory()?;
-    eprintln!("{}: {before} KiB before, {after} after", site.path("").display());
-    if after > before + GROWTH {
-        return Err(format!("{before} KiB before, {after} after"));
-    }
-    Ok(())
+    let told = format!("{before} KiB before, {after} after");
+    eprintln!("{}: {told}", site.path("").display());
+    if after > before + GROWTH { Err(told) } else { Ok(()) }
 }
 
 /// Does something while others have sessions, all of which must be answered rightly.

@@ -345,7 +345,11 @@ impl<P: Ranked, R: Eq + Hash> Bucket<P, R> {
         row: S,
         counts: Counts,
     ) {
-        let others = self.others.entry(P::others(known_by)).or_default();
+        // There are three at the most; a new one is put together only where it is not there.
+        let others = match self.others.iter_mut().find(|(others, _)| others.known_by() == known_by) {
+            Some((_, others)) => others,
+            None => self.others.entry(P::others(known_by)).or_default(),
+        };
         self.rows += usize::from(count(others, row, counts));
     }
 

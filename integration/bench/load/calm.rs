@@ -31,36 +31,32 @@ pub(crate) fn measure(folder: &Path, sizes: &[usize]) -> Vec<Value> {
 
 fn of_size(folder: &Path, keys: usize) -> Value {
     let home = Home::with(DAEMON_FILE, "");
-    let put = |keys| {
+    let write = |keys| {
         let policy = Kind::Lists.write(folder, keys);
-        std::fs::copy(policy, home.path("policy.toml")).unwrap();
-        // Moved there as a whole, as a deployment does it.
         std::fs::copy(files::list(folder), home.path("next")).unwrap();
-        std::fs::rename(home.path("next"), home.path("list.txt")).unwrap();
+        policy
     };
-    put(keys);
+    // Moved there as a whole, as a deployment does it.
+    let put = || std::fs::rename(home.path("next"), home.path("list.txt")).unwrap();
+    std::fs::copy(write(keys), home.path("policy.toml")).unwrap();
+    put();
     let begun = Instant::now();
     let daemon = home.start();
     let start = begun.elapsed().as_secs_f64() * 1e3;
     let over = AtomicBool::new(false);
     // What is written for an edit is written without one too: it disturbs as well.
-    let write = |edit: usize| {
-        Kind::Lists.write(folder, keys - (edit + 1) % 2);
-        std::fs::copy(files::list(folder), home.path("next")).unwrap();
-    };
+    let next = |edit: usize| write(keys - (edit + 1) % 2);
     let mut quiet = while_asked(&home, &over, || {
         for edit in 0..EDITS {
-            write(edit);
+            next(edit);
             std::thread::sleep(BETWEEN);
         }
     });
     let mut edits = Vec::new();
     let mut loading = while_asked(&home, &over, || {
         for edit in 0..EDITS {
-            write(edit);
-            edits.push(in_force(&daemon, || {
-                std::fs::rename(home.path("next"), home.path("list.txt")).unwrap();
-            }));
+            next(edit);
+            edits.push(in_force(&daemon, put));
             std::thread::sleep(BETWEEN);
         }
     });
