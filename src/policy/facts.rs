@@ -27,7 +27,7 @@ pub enum Direction {
 
 impl Direction {
     /// The word for it, as in the record.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",

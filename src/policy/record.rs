@@ -22,6 +22,9 @@ use std::net::IpAddr;
 
 mod read;
 mod write;
+mod written;
+
+pub use written::Written;
 
 /// One verdict: what was known, what was decided, and why. Names are the JSON keys, in their order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -426,6 +429,10 @@ impl Value<'_> {
             return out.write_str(self.0);
         }
         out.write_char('"')?;
+        if !has_odd(self.0.as_bytes(), b' ', b"\"\\") {
+            out.write_str(self.0)?;
+            return out.write_char('"');
+        }
         for c in self.0.chars() {
             match c {
                 '"' | '\\' => write!(out, "\\{c}")?,

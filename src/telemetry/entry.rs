@@ -4,7 +4,7 @@
 //! thread that brings it away. One entry is one line, whatever is in it.
 
 use crate::policy::decide::Disposition;
-use crate::policy::record::{OneLine, Record, Value, is_unsafe};
+use crate::policy::record::{OneLine, Record, Value, Written, is_unsafe};
 use crate::policy::stamp::Stamp;
 use bytes::Bytes;
 use serde::ser::{SerializeMap, Serializer};
@@ -110,21 +110,10 @@ impl Entry {
             (Self::Event(event), Format::Json) => event.json(out),
             (Self::Decision(json), Format::Json) => out.extend_from_slice(json),
             (Self::Event(event), Format::Text) => {
-                // Into memory, here and below: cannot fail.
+                // Into memory: cannot fail.
                 let _ = writeln!(out, "{:.6} {} {}", event.ts, event.level, Words(event));
             }
-            (Self::Decision(json), Format::Text) => {
-                let mut record = Record::default();
-                if read(json, &mut record) {
-                    out.extend_from_slice(Stamp::of(record.ts.unwrap_or_default()).as_bytes());
-                    out.extend_from_slice(b" INFO ");
-                    let _ = record.write_text(&mut Utf8(out));
-                    out.push(b'\n');
-                } else {
-                    // What is not understood is not lost.
-                    out.extend_from_slice(json);
-                }
-            }
+            (Self::Decision(json), Format::Text) => decision_text(json, out),
         }
     }
 
@@ -155,8 +144,8 @@ impl Entry {
                 read(json, &mut record);
                 let mut fields = Vec::with_capacity(32);
                 // Into memory: cannot fail.
-                let _ = record.fields(|name, value| {
-                    fields.push((name, Cow::Owned(value.to_owned())));
+                let _ = record.fields(|label, value| {
+                    fields.push((label.name(), Cow::Owned(value.to_owned())));
                     Ok::<_, Infallible>(())
                 });
                 Said {
@@ -171,10 +160,36 @@ impl Entry {
     }
 }
 
+/// A record's line of JSON, without its line feed.
+fn line_of(json: &[u8]) -> Option<&str> {
+    str::from_utf8(json.strip_suffix(b"\n").unwrap_or(json)).ok()
+}
+
 /// Reads the record that a line of JSON holds. Lines are this program's own, so there always is one.
 fn read<'j>(json: &'j [u8], record: &mut Record<'j>) -> bool {
-    let line = json.strip_suffix(b"\n").unwrap_or(json);
-    str::from_utf8(line).is_ok_and(|line| record.read_json(line).is_ok())
+    line_of(json).is_some_and(|line| record.read_json(line).is_ok())
+}
+
+/// Appends a record's line of JSON as one of text.
+fn decision_text(json: &[u8], out: &mut Vec<u8>) {
+    fn begin<'o>(ts: &[u8], out: &'o mut Vec<u8>) -> Utf8<'o> {
+        out.extend_from_slice(ts);
+        out.extend_from_slice(b" INFO ");
+        Utf8(out)
+    }
+    // Into memory, here and below: cannot fail.
+    let _ = if let Some(written) = line_of(json).and_then(Written::of) {
+        written.write_text(&mut begin(written.ts.as_bytes(), out))
+    } else {
+        let mut record = Record::default();
+        if !read(json, &mut record) {
+            // What is not understood is not lost.
+            out.extend_from_slice(json);
+            return;
+        }
+        record.write_text(&mut begin(Stamp::of(record.ts.unwrap_or_default()).as_bytes(), out))
+    };
+    out.push(b'\n');
 }
 
 /// Bytes that text is appended to.

@@ -69,70 +69,65 @@ impl Record<'_> {
 
     /// Gives every field that is known by its name, in the order of the text form; every mode that was not met
     /// as a `failed` of its own.
-    pub fn fields<E>(&self, mut take: impl FnMut(&'static str, &str) -> Result<(), E>) -> Result<(), E> {
+    pub fn fields<E>(&self, mut take: impl FnMut(Label, &str) -> Result<(), E>) -> Result<(), E> {
         let ts = self.ts.map(Stamp::of);
         let [bits, ssf, waited] =
             [self.cipher_bits.map(u32::from), self.auth_ssf.map(u32::from), self.waited]
                 .map(|number| number.map(Digits::of));
-        let mut all = |fields: &[(&'static str, Option<&str>)]| -> Result<(), E> {
-            fields.iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| take(name, value)))
+        let mut all = |fields: &[(Label, Option<&str>)]| -> Result<(), E> {
+            fields.iter().try_for_each(|(name, value)| value.map_or(Ok(()), |value| take(*name, value)))
         };
         all(&[
-            ("ts", ts.as_deref()),
-            ("queue_id", self.queue_id.as_deref()),
-            ("verdict", self.verdict.map(Verdict::as_str)),
-            ("mode", self.mode.map(Mode::as_str)),
-            ("disposition", self.disposition.map(Disposition::as_str)),
-            ("rule", self.rule.as_deref()),
-            ("side", self.side.map(Side::as_str)),
-            ("key", self.key.as_deref()),
-            ("reason", self.reason.as_deref()),
-            ("reply", self.reply.as_deref()),
-            ("direction", Some(self.direction.as_str())),
-            ("client_name", self.client_name.as_deref()),
-            ("client_addr", self.client_addr.as_deref()),
-            ("client_resolve", self.client_resolve.as_deref()),
-            ("server_name", self.server_name.as_deref()),
-            ("server_addr", self.server_addr.as_deref()),
-            ("sender", self.sender.as_deref()),
-            ("recipient", self.recipient.as_deref()),
-            ("auth", self.auth.as_deref()),
-            ("tls_version", self.tls_version.as_deref()),
-            ("cipher", self.cipher.as_deref()),
-            ("cipher_bits", bits.as_ref().map(Digits::as_str)),
-            ("auth_ssf", ssf.as_ref().map(Digits::as_str)),
-            ("verify", self.verify.as_deref()),
-            ("cn_subject", self.cn_subject.as_deref()),
-            ("cert_subject", self.cert_subject.as_deref()),
-            ("cert_issuer", self.cert_issuer.as_deref()),
-            ("waited", waited.as_ref().map(Digits::as_str)),
+            (label!("ts"), ts.as_deref()),
+            (label!("queue_id"), self.queue_id.as_deref()),
+            (label!("verdict"), self.verdict.map(Verdict::as_str)),
+            (label!("mode"), self.mode.map(Mode::as_str)),
+            (label!("disposition"), self.disposition.map(Disposition::as_str)),
+            (label!("rule"), self.rule.as_deref()),
+            (label!("side"), self.side.map(Side::as_str)),
+            (label!("key"), self.key.as_deref()),
+            (label!("reason"), self.reason.as_deref()),
+            (label!("reply"), self.reply.as_deref()),
+            (label!("direction"), Some(self.direction.as_str())),
+            (label!("client_name"), self.client_name.as_deref()),
+            (label!("client_addr"), self.client_addr.as_deref()),
+            (label!("client_resolve"), self.client_resolve.as_deref()),
+            (label!("server_name"), self.server_name.as_deref()),
+            (label!("server_addr"), self.server_addr.as_deref()),
+            (label!("sender"), self.sender.as_deref()),
+            (label!("recipient"), self.recipient.as_deref()),
+            (label!("auth"), self.auth.as_deref()),
+            (label!("tls_version"), self.tls_version.as_deref()),
+            (label!("cipher"), self.cipher.as_deref()),
+            (label!("cipher_bits"), bits.as_ref().map(Digits::as_str)),
+            (label!("auth_ssf"), ssf.as_ref().map(Digits::as_str)),
+            (label!("verify"), self.verify.as_deref()),
+            (label!("cn_subject"), self.cn_subject.as_deref()),
+            (label!("cert_subject"), self.cert_subject.as_deref()),
+            (label!("cert_issuer"), self.cert_issuer.as_deref()),
+            (label!("waited"), waited.as_ref().map(Digits::as_str)),
         ])?;
         for failure in &self.failures {
-            let told = format!(
-                "{} {} {} {}: {}",
-                failure.mode, failure.rule, failure.side, failure.key, failure.reason
+            let told = failed(
+                failure.mode.as_str(),
+                &failure.rule,
+                failure.side.as_str(),
+                &failure.key,
+                &failure.reason,
             );
-            all(&[("failed", Some(&told))])?;
+            all(&[(FAILED, Some(&told))])?;
         }
-        all(&[("host", self.host.as_deref()), ("policy", self.policy.as_deref())])
+        all(&[(label!("host"), self.host.as_deref()), (label!("policy"), self.policy.as_deref())])
     }
 
     /// One line in sendmail's manner: the queue id, then `key=value`, separated by commas. The time stamp
     /// is the log's own.
     pub fn write_text(&self, out: &mut impl fmt::Write) -> fmt::Result {
-        Value(self.queue_id.as_deref().unwrap_or("NOQUEUE")).write(out)?;
-        out.write_char(':')?;
-        let mut separator = " ";
-        self.fields(|name, value| {
-            let stands_elsewhere = matches!(name, "ts" | "queue_id");
-            if stands_elsewhere || (name == "direction" && self.direction == Direction::Inbound) {
-                return Ok(());
-            }
-            out.write_str(separator)?;
-            out.write_str(name)?;
-            out.write_char('=')?;
-            separator = ", ";
-            Value(value).write(out)
+        let mut line = Text::begin(self.queue_id.as_deref(), out)?;
+        self.fields(|label, value| {
+            let stands_elsewhere = label == label!("ts") || label == label!("queue_id");
+            let is_usual = label == label!("direction") && value == USUAL_DIRECTION;
+            if stands_elsewhere || is_usual { Ok(()) } else { line.field(label, value) }
         })
     }
 }
@@ -150,6 +145,60 @@ macro_rules! name {
     };
 }
 use name;
+
+/// A field's name as it stands in a line of text, with what is around it; all in one, so that it is copied at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Label(&'static str);
+
+macro_rules! label {
+    ($name:expr) => {
+        $crate::policy::record::write::Label::new(concat!(", ", $name, "="))
+    };
+}
+pub(super) use label;
+
+impl Label {
+    pub(super) const fn new(label: &'static str) -> Self {
+        Self(label)
+    }
+
+    /// The name alone.
+    pub fn name(self) -> &'static str {
+        self.0.get(", ".len()..self.0.len() - "=".len()).unwrap_or_default()
+    }
+}
+
+/// A mode that was not met; there may be several.
+pub(super) const FAILED: Label = label!("failed");
+
+/// Such a one, in words.
+pub(super) fn failed(mode: &str, rule: &str, side: &str, key: &str, reason: &str) -> String {
+    format!("{mode} {rule} {side} {key}: {reason}")
+}
+
+/// The direction that is not told in a line of text.
+pub(super) const USUAL_DIRECTION: &str = Direction::Inbound.as_str();
+
+/// A line of text that is being written.
+pub(super) struct Text<'o, W> {
+    out: &'o mut W,
+    is_first: bool,
+}
+
+impl<'o, W: fmt::Write> Text<'o, W> {
+    pub(super) fn begin(queue_id: Option<&str>, out: &'o mut W) -> Result<Self, fmt::Error> {
+        Value(queue_id.unwrap_or("NOQUEUE")).write(out)?;
+        out.write_char(':')?;
+        Ok(Self { out, is_first: true })
+    }
+
+    #[inline]
+    pub(super) fn field(&mut self, Label(label): Label, value: &str) -> fmt::Result {
+        let from = usize::from(std::mem::take(&mut self.is_first)) * ",".len();
+        self.out.write_str(label.get(from..).unwrap_or(label))?;
+        Value(value).write(self.out)
+    }
+}
 
 /// An object that is being written. Each name has a comma before it, of which the first becomes a brace at the end.
 struct Json<'o> {
@@ -240,7 +289,7 @@ impl Digits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::record::FailureRecord;
+    use crate::policy::record::{FailureRecord, Written};
     use proptest::prelude::*;
     use std::borrow::Cow;
 
@@ -334,6 +383,12 @@ mod tests {
             prop_assert_eq!(ours(&record), serdes(&record));
             let text = record.to_string();
             prop_assert_eq!(text.lines().count(), 1);
+            let line = ours(&record);
+            if let Some(written) = Written::of(line.trim_end()) {
+                let mut again = String::new();
+                written.write_text(&mut again).unwrap();
+                prop_assert_eq!(again, text);
+            }
         }
     }
 }
