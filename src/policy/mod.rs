@@ -22,6 +22,7 @@ pub mod requirement;
 pub mod rule;
 pub mod stamp;
 pub mod step;
+mod text;
 
 use gate::Gate;
 use rule::{Exempt, Rule};

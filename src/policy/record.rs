@@ -13,6 +13,7 @@ use super::lookup::Key;
 use super::network::parse_address;
 use super::rule::{Mode, Side};
 use super::stamp::Stamp;
+use super::text::has_odd;
 use super::{Day, Fingerprint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -393,31 +394,6 @@ pub fn plain(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Whether any byte is outside printable ASCII from the first to `~`, or one of `also`. Sixteen are looked at at once, whatever
-/// the length: words are short, and byte by byte would take longer than to write them.
-#[inline]
-fn has_odd<const N: usize>(bytes: &[u8], first: u8, also: &[u8; N]) -> bool {
-    const WIDTH: usize = 16;
-    let odd = |byte: u8| {
-        let outside = u8::from(byte.wrapping_sub(first) > b'~' - first);
-        // Without a branch, so that all of them are compared by one instruction.
-        also.iter().fold(outside, |found, other| found | u8::from(byte == *other))
-    };
-    let any = |chunk: &[u8; WIDTH]| chunk.iter().fold(0, |found, byte| found | odd(*byte)) != 0;
-    if let Some(last) = bytes.last_chunk() {
-        // The last ones overlap those before.
-        any(last) || bytes.as_chunks().0.iter().any(any)
-    } else if let [begin, ..] = bytes {
-        let mut chunk = [*begin; WIDTH];
-        if let Some(place) = chunk.get_mut(..bytes.len()) {
-            place.copy_from_slice(bytes);
-        }
-        any(&chunk)
-    } else {
-        false
-    }
-}
-
 /// A value in a `key=value` line: bare where nothing in it could be taken for the line's own, else quoted
 /// with its quotes, backslashes and unsafe characters escaped.
 pub struct Value<'a>(pub &'a str);
@@ -469,22 +445,6 @@ mod tests {
         let mut out = Vec::new();
         Record::new(TS, &facts, envelope, &decision, policy.fingerprint()).write_json(&mut out);
         String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn one_odd_byte_is_found_wherever_it_stands() {
-        for length in 0..50 {
-            let mut bytes = vec![b'~'; length];
-            assert!(!has_odd(&bytes, b'!', b"=,"), "{length}");
-            for place in 0..length {
-                for odd in 0..=u8::MAX {
-                    bytes[place] = odd;
-                    let expected = !odd.is_ascii_graphic() || b"=,".contains(&odd);
-                    assert_eq!(has_odd(&bytes, b'!', b"=,"), expected, "{odd} at {place} of {length}");
-                }
-                bytes[place] = b'!';
-            }
-        }
     }
 
     #[test]

@@ -6,7 +6,8 @@
 //! and answers `550 5.7.1 Command rejected`, which turns a deferral into a bounce.
 
 use super::requirement::Requirement;
-use std::fmt::{self, Write};
+use super::text::{Digits, has_odd};
+use std::fmt;
 
 /// The longest text of a contact that a policy may give: it is never cut.
 pub const MAX_CONTACT: usize = 200;
@@ -56,8 +57,9 @@ impl Reply {
 
     fn of(code: u16, status: &'static str, refusal: Refusal<'_>) -> Self {
         let mut line = String::with_capacity(USUAL);
-        // Writing to a String cannot fail.
-        let _ = write!(line, "{code} {status} ");
+        for part in [Digits::of(code.into()).as_str(), " ", status, " "] {
+            line.push_str(part);
+        }
         words(&mut line, refusal);
         Self { code, status, line }
     }
@@ -114,24 +116,28 @@ fn words(line: &mut String, refusal: Refusal<'_>) {
 /// ` with at least 168 bits`: what one who came in the clear has to bring.
 fn needed(line: &mut String, requirement: &Requirement) {
     let mut before = " with ";
-    let mut part = |part: fmt::Arguments<'_>| {
-        // Writing to a String cannot fail.
-        let _ = write!(line, "{before}{part}");
+    let mut part = |part: &[&str]| {
+        line.push_str(before);
+        line.extend(part.iter().copied());
         before = " and ";
     };
     if let Some(bits) = requirement.min_bits.filter(|&bits| bits > 0) {
-        part(format_args!("at least {bits} bits"));
+        part(&["at least ", Digits::of(bits.into()).as_str(), " bits"]);
     }
     if let Some(version) = requirement.min_version {
-        part(format_args!("{version} or newer"));
+        part(&[&version.to_string(), " or newer"]);
     }
     if requirement.verify || !requirement.certificate.is_empty() {
-        part(format_args!("a certificate that we can verify"));
+        part(&["a certificate that we can verify"]);
     }
 }
 
 /// Text that sendmail and every client can carry: printable ASCII, no parentheses, cut to a length.
 fn clean(line: &mut String, text: &str, max: usize) {
+    if text.len() <= max && !has_odd(text.as_bytes(), b' ', b"()") {
+        line.push_str(text);
+        return;
+    }
     let begin = line.len();
     line.extend(text.chars().take(max).map(|c| match c {
         '(' => '[',

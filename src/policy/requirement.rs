@@ -5,6 +5,7 @@
 //! ([`Unmet`]): holding allocates nothing. What follows from the answer is not said here (see [`super::decide`]).
 
 use super::facts::{Facts, TlsState, UNVERIFIED, handshake_failure};
+use super::text::Digits;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -185,7 +186,13 @@ impl<'a> Unmet<'a> {
 
 /// What is said most often, put together in one piece.
 fn too_weak(bits: u16, need: u16) -> String {
-    ["encryption too weak ", &bits.to_string(), " less than ", &need.to_string()].concat()
+    [
+        "encryption too weak ",
+        Digits::of(bits.into()).as_str(),
+        " less than ",
+        Digits::of(need.into()).as_str(),
+    ]
+    .concat()
 }
 
 impl fmt::Display for Unmet<'_> {

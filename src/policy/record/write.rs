@@ -3,11 +3,12 @@
 //! Promises: the JSON is what serde makes of the record by [`OneLine`], to the byte. Nothing is asked of the allocator but
 //! room in the line.
 
-use super::{OneLine, Record, Value, Verdict, has_odd};
+use super::{OneLine, Record, Value, Verdict};
 use crate::policy::decide::Disposition;
 use crate::policy::facts::Direction;
 use crate::policy::rule::{Mode, Side};
 use crate::policy::stamp::Stamp;
+use crate::policy::text::{Digits, has_odd};
 use serde::Serialize;
 use std::fmt;
 
@@ -258,34 +259,6 @@ impl Json<'_> {
     }
 }
 
-/// A number, written.
-struct Digits {
-    text: [u8; Self::MOST],
-    from: usize,
-}
-
-impl Digits {
-    /// Of 4,294,967,295.
-    const MOST: usize = 10;
-
-    fn of(mut number: u32) -> Self {
-        let mut digits = Self { text: [b'0'; Self::MOST], from: Self::MOST };
-        for (place, digit) in digits.text.iter_mut().enumerate().rev() {
-            *digit = b'0' + u8::try_from(number % 10).unwrap_or_default();
-            digits.from = place;
-            number /= 10;
-            if number == 0 {
-                break;
-            }
-        }
-        digits
-    }
-
-    fn as_str(&self) -> &str {
-        self.text.get(self.from..).and_then(|text| str::from_utf8(text).ok()).unwrap_or_default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -304,13 +277,6 @@ mod tests {
         let mut line = Vec::new();
         record.write_json(&mut line);
         String::from_utf8(line).unwrap()
-    }
-
-    #[test]
-    fn numbers_are_written_as_rust_writes_them() {
-        for number in [0, 1, 9, 10, 256, 65535, 99_999, 100_000, u32::MAX] {
-            assert_eq!(Digits::of(number).as_str(), number.to_string());
-        }
     }
 
     fn text() -> impl Strategy<Value = Option<Cow<'static, str>>> {
