@@ -57,9 +57,7 @@ impl Reply {
 
     fn of(code: u16, status: &'static str, refusal: Refusal<'_>) -> Self {
         let mut line = String::with_capacity(USUAL);
-        for part in [Digits::of(code.into()).as_str(), " ", status, " "] {
-            line.push_str(part);
-        }
+        line.extend([Digits::of(code.into()).as_str(), " ", status, " "]);
         words(&mut line, refusal);
         Self { code, status, line }
     }
