@@ -35,7 +35,7 @@ use crate::load::script::{End, Host, Message, Recipient, Script, policy, refusal
 use crate::load::tally::Tally;
 use crate::load::wire::{Frame, Target, Wire, string};
 use crate::rig::daemon::Daemon;
-use crate::rig::{Result, Rig, tool, usage};
+use crate::rig::{Result, Rig, tool, usage, wait};
 
 type Trial = fn(&Rig) -> Result<()>;
 
@@ -187,8 +187,23 @@ impl Site {
 
     /// How many descriptors it has open.
     pub(crate) fn descriptors(&self) -> Result<usize> {
+        self.open_files().map(|files| files.len())
+    }
+
+    /// The same, when all that it opens once is open: the store of evidence is, after the first answers, by a
+    /// thread of its own.
+    pub(crate) fn descriptors_from_the_start_on(&self) -> Result<usize> {
+        wait::until("the store of evidence to be open", || {
+            let files = self.open_files().ok()?;
+            files.iter().any(|file| file.ends_with("evidence.db-shm")).then_some(files.len())
+        })
+    }
+
+    fn open_files(&self) -> Result<Vec<PathBuf>> {
         let path = format!("/proc/{}/fd", self.daemon.pid()?);
-        Ok(fs::read_dir(&path).map_err(|e| format!("{path}: {e}"))?.count())
+        let names = fs::read_dir(&path).map_err(|e| format!("{path}: {e}"))?;
+        // One that is closed meanwhile leads nowhere.
+        Ok(names.flatten().filter_map(|name| fs::read_link(name.path()).ok()).collect())
     }
 
     /// A moment, and what it had computed by then.

@@ -27,7 +27,7 @@ pub(super) fn ten_thousand(rig: &Rig) -> Result<()> {
     let mut site = Site::new(rig, "fault-connections", SETTINGS)?;
     site.daemon.start()?;
     site.probe()?;
-    let before = (site.memory()?, site.descriptors()?);
+    let before = (site.memory()?, site.descriptors_from_the_start_on()?);
     let mut most = Vec::new();
     for _ in 0..ROUNDS {
         let held = hold_open(&site)?;
