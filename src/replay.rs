@@ -124,6 +124,7 @@ pub type Options = mail_log::Options;
 pub struct Replay {
     inputs: Vec<Input>,
     options: Options,
+    joiner: Joiner,
     count: Rc<Cell<u64>>,
     total: Option<u64>,
 }
@@ -142,7 +143,8 @@ impl Replay {
     /// Looks at the beginning of each log, where there are several, and puts them in order. What cannot be opened is
     /// told, and left out. `-` is standard input. [`Options::reference`] is now.
     pub fn new(paths: &[PathBuf], options: Options, audience: &mut impl Audience) -> Self {
-        let mut replay = Self { inputs: Vec::new(), options, count: Rc::default(), total: Some(0) };
+        let joiner = Joiner::new(options.clone());
+        let mut replay = Self { inputs: Vec::new(), options, joiner, count: Rc::default(), total: Some(0) };
         let mut seen = HashSet::new();
         let mut standard_input = false;
         for path in paths {
@@ -191,22 +193,17 @@ impl Replay {
         Ok((input, meta.size))
     }
 
-    /// Reads all logs, and gives every record to the audience.
-    pub fn run(self, audience: &mut impl Audience) -> Tally {
-        let Self { inputs, options, count, .. } = self;
-        let mut reading = Reading {
-            joiner: Joiner::new(options),
-            tally: Tally::default(),
-            count: Rc::clone(&count),
-            audience,
-        };
+    /// Reads all logs, and gives every record to the audience. Once.
+    pub fn run(&mut self, audience: &mut impl Audience) -> Tally {
+        let Self { inputs, joiner, count, .. } = self;
+        let mut reading = Reading { joiner, tally: Tally::default(), count, audience };
         let mut buffer = Vec::new();
-        for input in inputs {
+        for input in inputs.drain(..) {
             if reading.input(input, &mut buffer).is_break() {
                 break;
             }
         }
-        let Reading { mut joiner, mut tally, audience, .. } = reading;
+        let Reading { joiner, mut tally, audience, .. } = reading;
         let mut flow = ControlFlow::Continue(());
         joiner.finish(&mut |record| emit(audience, record, &mut flow));
         tally.mail_log = joiner.tally().clone();
@@ -263,16 +260,16 @@ fn emit(audience: &mut impl Audience, record: &Record<'_>, flow: &mut ControlFlo
 
 /// A replay under way.
 struct Reading<'a, A> {
-    joiner: Joiner,
+    joiner: &'a mut Joiner,
     tally: Tally,
-    count: Rc<Cell<u64>>,
+    count: &'a Rc<Cell<u64>>,
     audience: &'a mut A,
 }
 
 impl<A: Audience> Reading<'_, A> {
     fn input(&mut self, input: Input, buffer: &mut Vec<u8>) -> ControlFlow<()> {
         let Input { path, reference, open, .. } = input;
-        let mut source = match open.map_or_else(|| Source::open(&path, &self.count), Ok) {
+        let mut source = match open.map_or_else(|| Source::open(&path, self.count), Ok) {
             Ok(source) => source,
             Err(fault) => {
                 self.audience.problem(Problem { path, fault });

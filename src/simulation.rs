@@ -18,6 +18,7 @@ use hashbrown::HashTable;
 use peers::Peers;
 use std::borrow::Cow;
 use std::hash::BuildHasher;
+use std::num::NonZeroU64;
 
 /// What becomes of a message. Ordered: the further down, the worse for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
@@ -143,13 +144,11 @@ pub struct Counted {
 }
 
 impl Counted {
-    /// So many bytes say it.
-    const BYTES: usize = 7;
     /// Stands for no group, and for no reason.
     const NONE: (u32, u8) = (u32::MAX, u8::MAX);
 
     /// As it is kept; nothing where there are more groups than any policy has.
-    fn to_bytes(self) -> Option<[u8; Self::BYTES]> {
+    fn pack(self) -> Option<NonZeroU64> {
         let (group, reason) = match self.told {
             Some((group, reason)) => (
                 u32::try_from(group).ok().filter(|group| *group != Self::NONE.0)?,
@@ -158,10 +157,11 @@ impl Counted {
             None => Self::NONE,
         };
         let [a, b, c, d] = group.to_le_bytes();
-        Some([self.from as u8, self.to as u8, reason, a, b, c, d])
+        NonZeroU64::new(u64::from_le_bytes([1, self.from as u8, self.to as u8, reason, a, b, c, d]))
     }
 
-    fn from_bytes([from, to, reason, group @ ..]: [u8; Self::BYTES]) -> Self {
+    fn unpack(kept: NonZeroU64) -> Self {
+        let [_, from, to, reason, group @ ..] = kept.get().to_le_bytes();
         let fate = |place: u8| Fate::ALL.get(usize::from(place)).copied().unwrap_or(Fate::NoRule);
         let group = Some(u32::from_le_bytes(group)).filter(|group| *group != Self::NONE.0);
         let reason = Some(reason).filter(|reason| *reason != Self::NONE.1).map(usize::from);

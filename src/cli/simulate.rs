@@ -72,7 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
         watch: Watch::new(arguments.records),
     };
     let (recipients, deliveries) = (options.recipients, options.deliveries);
-    let replay = Replay::new(&files.logs, options, &mut hearing);
+    let mut replay = Replay::new(&files.logs, options, &mut hearing);
     hearing.watch.begin(replay.total());
     let tally = replay.run(&mut hearing);
     hearing.watch.end();
@@ -115,7 +115,7 @@ pub(super) fn run(arguments: &Arguments) -> io::Result<u8> {
     };
     drop(report);
     // The program ends: ten thousands of words are not given back one by one.
-    mem::forget(simulation);
+    mem::forget((simulation, replay));
     Ok(code)
 }
 

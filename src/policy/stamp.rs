@@ -56,52 +56,6 @@ pub fn utc(text: &[u8]) -> Option<Timestamp> {
     Offset::UTC.to_timestamp(at.ok()?).ok()
 }
 
-/// Reads as [`utc`] does stamps that come one behind another: most are of the minute of the one before, and then only what
-/// is behind it is read.
-#[derive(Clone, Debug, Default)]
-pub struct Following {
-    /// The minute as it stands in the stamp, with the colon behind it, and when it began.
-    minute: Option<([u8; MINUTE], i64)>,
-}
-
-/// `2026-11-22T02:07:`
-const MINUTE: usize = b"2026-11-22T02:07:".len();
-
-impl Following {
-    /// Reads `2026-11-22T02:07:29.015527`, a time of UTC.
-    pub fn utc(&mut self, text: &[u8]) -> Option<Timestamp> {
-        let (minute, behind) = text.split_first_chunk::<MINUTE>()?;
-        if let Some((_, begin)) = self.minute.filter(|(known, _)| known == minute) {
-            let &[s1, s0, b'.', f5, f4, f3, f2, f1, f0] = behind else { return None };
-            let micros = eight_digits([s1, s0, f5, f4, f3, f2, f1, f0])?;
-            let (second, micros) = (micros / 1_000_000, micros % 1_000_000);
-            let nanos = i32::try_from(micros * 1000).ok()?;
-            return if second < 60 { Timestamp::new(begin + i64::from(second), nanos).ok() } else { None };
-        }
-        let at = utc(text)?;
-        // Before 1970 fractions count backwards.
-        if at >= Timestamp::UNIX_EPOCH {
-            self.minute = Some((*minute, at.as_second() - at.as_second() % 60));
-        }
-        Some(at)
-    }
-}
-
-/// Reads eight digits, all at once: ones to twos, twos to fours, fours to eight.
-fn eight_digits(text: [u8; 8]) -> Option<u32> {
-    let text = u64::from_le_bytes(text);
-    let high = |bytes: u64| bytes & 0xf0f0_f0f0_f0f0_f0f0;
-    // What is above `9` leaves the row of the digits when six is added; nothing is carried, for none is above 0x3f.
-    if high(text) != 0x3030_3030_3030_3030 || high(text + 0x0606_0606_0606_0606) != 0x3030_3030_3030_3030 {
-        return None;
-    }
-    let ones = text & 0x0f0f_0f0f_0f0f_0f0f;
-    let twos = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
-    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
-    let all = (fours * 10_000 + (fours >> 32)) & 0xffff_ffff;
-    u32::try_from(all).ok()
-}
-
 /// A time, written: `2026-11-22T02:07:29.015527Z`. To be used as the text that it is.
 #[derive(Clone, Debug)]
 pub struct Stamp(Written);
@@ -168,9 +122,6 @@ mod tests {
             "9999-12-31T23:00:00.000000",
         ] {
             assert_eq!(utc(text.as_bytes()), None, "{text}");
-            let mut following = Following::default();
-            let _ = following.utc(b"2026-11-22T02:07:00.000000");
-            assert_eq!(following.utc(text.as_bytes()), None, "{text}");
         }
     }
 
@@ -179,24 +130,6 @@ mod tests {
         fn jiff_writes_the_same(nanos in -377_705_000_000_000_000_000i128..253_402_207_000_000_000_000) {
             let at = Timestamp::from_nanosecond(nanos).unwrap();
             prop_assert_eq!(&*Stamp::of(at), format!("{at:.6}"));
-        }
-
-        #[test]
-        fn one_behind_another_is_read_as_alone(
-            begin in -377_705_000_000i64..253_402_207_000,
-            behind in proptest::collection::vec((-90_000_000i64..90_000_000, 0..30usize, any::<u8>()), 1..20),
-        ) {
-            let mut following = Following::default();
-            for (micros, place, byte) in behind {
-                let at = Timestamp::from_microsecond(begin * 1_000_000 + micros).unwrap();
-                let text = format!("{at:.6}");
-                let mut text = text.trim_end_matches('Z').as_bytes().to_vec();
-                prop_assert_eq!(following.utc(&text), utc(&text));
-                if let Some(damaged) = text.get_mut(place) {
-                    *damaged = byte;
-                }
-                prop_assert_eq!(following.utc(&text), utc(&text));
-            }
         }
 
         #[test]

@@ -28,6 +28,7 @@ mod outbound;
 mod queue_id;
 mod relay;
 mod scan;
+mod stamps;
 mod state;
 mod table;
 mod tally;
@@ -38,11 +39,11 @@ pub use tally::{Records, Tally};
 use self::entry::Entry;
 use self::header::Line;
 use self::queue_id::QueueId;
+use self::stamps::Stamps;
 use self::state::{Host, Message, MessageKey, Process, ProcessKey, SILENCE, is_silent};
 use self::table::Table;
 use crate::policy::facts::text;
 use crate::policy::record::Record;
-use crate::policy::stamp::Following;
 use foldhash::fast::FixedState;
 use jiff::{SignedDuration, Timestamp};
 use std::collections::HashMap;
@@ -88,7 +89,7 @@ pub struct Joiner {
     in_pieces: usize,
     messages: Table<MessageKey, Message>,
     suites: facts::Suites,
-    stamps: Following,
+    stamps: Stamps,
 }
 
 /// Where and when an entry was written, once that is known.
@@ -114,7 +115,7 @@ impl Joiner {
             in_pieces: 0,
             messages: Table::new(MAX_MESSAGES, None),
             suites: facts::Suites::default(),
-            stamps: Following::default(),
+            stamps: Stamps::default(),
         }
     }
 
@@ -131,7 +132,7 @@ impl Joiner {
     /// Takes one line, without its line feed. `emit` is called for every record that is thereby complete.
     pub fn line(&mut self, line: &[u8], emit: &mut impl FnMut(&Record<'_>)) {
         self.tally.lines += 1;
-        let Some(line) = header::line(line) else { return };
+        let Some(line) = header::line(line, &self.stamps) else { return };
         if is_of_others(line.tag) {
             self.tally.of_postfix += u64::from(line.tag.starts_with(POSTFIX));
             return;
@@ -251,7 +252,7 @@ impl Joiner {
         queue_id: Option<QueueId>,
         emit: &mut impl FnMut(&Record<'_>),
     ) -> Option<Place> {
-        let stamp = line.stamp.read_behind(&mut self.stamps)?;
+        let stamp = self.stamps.read(line.stamp)?;
         let number = self.host(line.host, emit);
         let host = self.hosts.get_mut(number as usize)?;
         let was_certain = host.clock.is_certain();

@@ -1,9 +1,9 @@
 //! Messages like one that was judged before: most mail comes from the same hosts in the same way, day by day.
 //!
 //! Promises: a message is taken for another only where all is the same that a decision rests on, and all that is told
-//! of it ([`Simulation::add`]); what does not matter to the policies at hand (the local part of a sender, where
-//! no key has one) may differ. Memory is bounded, and where nothing repeats hardly anything is spent on asking.
-//! What is too long for its slot is not remembered.
+//! of it ([`Simulation::add`]), by 80 bits of a keyed hash whose key nobody knows; what does not matter to the policies
+//! at hand (the local part of a sender, where no key has one) may differ. Memory is bounded, and where nothing
+//! repeats hardly anything is spent on asking.
 //! Must not: decide.
 //!
 //! [`Simulation::add`]: super::Simulation::add
@@ -14,11 +14,10 @@ use crate::policy::lookup::{Key, SideIndex};
 use crate::policy::record::Record;
 use crate::policy::rule::{Mode, Side};
 use crate::policy::{Day, Policy, domain};
-use foldhash::fast::FixedState;
-use memmap2::{Advice, MmapMut};
+use siphasher::sip128::SipHasher13;
 use std::borrow::Cow;
-use std::hash::BuildHasher;
-use std::ops::Range;
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
 
 /// So many messages are remembered.
 const SLOTS: usize = 1 << 16;
@@ -27,25 +26,9 @@ const TRIAL: u32 = 1 << 14;
 const WORTH: u32 = 8;
 /// For so many messages nothing is asked where it was not.
 const REST: u32 = 1 << 15;
-/// So many bytes say what is remembered of a message: the length of its key, what it came to, and the key. All of it in two neighbouring
-/// lines of the cache: with most messages it was not in the cache at all, and each piece of it costs more than all else here.
-const SLOT: usize = 128;
-/// Before the key.
-const HEAD: usize = 1 + Counted::BYTES;
-
-/// A page where the system gives large ones.
-const LARGE_PAGE: usize = 2 << 20;
-
-/// Empty slots, in large pages if there are any: messages fall anywhere in them, and in small pages the first to fall into
-/// each, twice two thousand times, would take longer than the judging of a small log.
-fn slots() -> Option<MmapMut> {
-    let mut slots = MmapMut::map_anon(SLOTS * SLOT).ok()?;
-    // Where there are none, it is as it would be without.
-    let _ = slots.advise(Advice::HugePage);
-    // What is read first would be given small pages for good.
-    slots.chunks_mut(LARGE_PAGE).filter_map(<[u8]>::first_mut).for_each(|first| *first = 0);
-    Some(slots)
-}
+/// What is remembered of a message: a part of its hash, and what it came to. Four lie in one line of the cache: with most
+/// messages theirs is not in the cache at all, and to wait for it costs more than all else here. Zeros stand for nothing.
+type Slot = (u64, Option<NonZeroU64>);
 
 /// What was judged, and what it came to.
 #[derive(Debug)]
@@ -53,11 +36,11 @@ pub struct Repeats<'p> {
     regard: Regard<'p>,
     /// Whether a message is compared with what is recorded of it, not with another policy.
     recorded: bool,
-    /// Zeros where nothing is remembered yet. Nothing where there is no memory for it: then nothing is remembered.
-    slots: Option<MmapMut>,
+    slots: Vec<Slot>,
+    hasher: SipHasher13,
     key: Vec<u8>,
-    /// Where the message that was asked for last has its place; nothing where it was not looked for.
-    hash: Option<u64>,
+    /// The place of the message that was asked for last, and its part of the hash; nothing where it was not looked for.
+    hash: Option<(usize, u64)>,
     asked: u32,
     found: u32,
     resting: u32,
@@ -66,14 +49,16 @@ pub struct Repeats<'p> {
 impl<'p> Repeats<'p> {
     /// For messages that are judged by this policy, and by another or by what is recorded.
     pub fn new(policy: &'p Policy, against: Option<&'p Policy>) -> Self {
-        let regard = Regard::of(policy);
+        let (regard, keys) = (Regard::of(policy), RandomState::new());
         Self {
             regard: match against.map(Regard::of) {
                 Some(other) => regard.and(other),
                 None => regard,
             },
             recorded: against.is_none(),
-            slots: slots(),
+            slots: vec![(0, None); SLOTS],
+            // A key that the library drew.
+            hasher: SipHasher13::new_with_keys(keys.hash_one(0), keys.hash_one(1)),
             key: Vec::new(),
             hash: None,
             asked: 0,
@@ -95,29 +80,22 @@ impl<'p> Repeats<'p> {
         }
         self.asked += 1;
         self.write_key(record, day);
-        let hash = FixedState::default().hash_one(self.key.as_slice());
-        self.hash = Some(hash);
-        let ([length, counted @ ..], rest) =
-            self.slots.as_ref()?.get(place(hash))?.split_first_chunk::<HEAD>()?;
-        if usize::from(*length) != self.key.len() || !rest.starts_with(&self.key) {
-            return None;
-        }
+        let hash = self.hasher.hash(&self.key);
+        // The lowest bits, of which a `usize` has enough anywhere.
+        let place = usize::try_from(hash.h1 % SLOTS as u64).unwrap_or_default();
+        self.hash = Some((place, hash.h2));
+        let (known, counted) = *self.slots.get(place)?;
+        let counted = counted.filter(|_| known == hash.h2)?;
         self.found += 1;
-        Some(Counted::from_bytes(*counted))
+        Some(Counted::unpack(counted))
     }
 
     /// What the message that was asked for last came to.
     pub fn remember(&mut self, counted: Counted) {
-        if let Some(hash) = self.hash
-            && let Some(slot) = self.slots.as_mut().and_then(|slots| slots.get_mut(place(hash)))
-            && let Some((head, rest)) = slot.split_first_chunk_mut::<HEAD>()
-            && let Some(key) = rest.get_mut(..self.key.len())
-            && let Ok(length) = u8::try_from(self.key.len())
-            && let Some(counted) = counted.to_bytes()
+        if let Some((place, hash)) = self.hash
+            && let Some(slot) = self.slots.get_mut(place)
         {
-            key.copy_from_slice(&self.key);
-            let [first, behind @ ..] = head;
-            (*first, *behind) = (length, counted);
+            *slot = (hash, counted.pack());
         }
     }
 
@@ -193,13 +171,6 @@ impl<'p> Repeats<'p> {
         address(key, *direction, sender.as_deref(), of_sender, &[]);
         address(key, *direction, recipient.as_deref(), of_recipient, &regard.exempt);
     }
-}
-
-/// Where its slot lies.
-fn place(hash: u64) -> Range<usize> {
-    // The lowest bits, of which a `usize` has enough anywhere.
-    let begin = SLOT * usize::try_from(hash % SLOTS as u64).unwrap_or_default();
-    begin..begin + SLOT
 }
 
 /// A text that may be absent, told from every other.

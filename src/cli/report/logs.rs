@@ -43,7 +43,7 @@ pub(super) fn read(
         zone,
         reference: now,
     };
-    let replay = Replay::new(logs, options, &mut counting);
+    let mut replay = Replay::new(logs, options, &mut counting);
     counting.watch.begin(replay.total());
     let tally = replay.run(&mut counting);
     counting.watch.end();

@@ -1,8 +1,9 @@
 //! A report's JSON as serde_json's own pretty form has it, faster.
 //!
 //! Of a report of thousands of groups every second byte is a blank before a field: serde_json writes them two by two, here
-//! a line's go in one piece. Promises: byte for byte what `serde_json::to_writer_pretty` writes.
+//! a line's go in one piece. Promises: byte for byte what `serde_json::to_writer_pretty` writes, but for [`Line`].
 
+use crate::policy::record::Record;
 use serde::Serialize;
 use serde_json::Serializer;
 use serde_json::ser::Formatter;
@@ -11,6 +12,17 @@ use std::io::{self, Write};
 /// Writes a value.
 pub(super) fn write(out: &mut impl Write, value: &impl Serialize) -> serde_json::Result<()> {
     value.serialize(&mut Serializer::with_formatter(out, Pretty::default()))
+}
+
+/// A record as the daemon writes it, in one line; half a report are such.
+pub(super) struct Line<'r>(pub(super) &'r Record<'r>);
+
+impl Serialize for Line<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = Vec::new();
+        self.0.write_json(&mut line);
+        serializer.serialize_bytes(line.trim_ascii_end())
+    }
 }
 
 /// What is before a value: a comma, where it is not the first, a new line, and blanks.
@@ -51,6 +63,11 @@ impl Pretty {
 }
 
 impl Formatter for Pretty {
+    /// Bytes are JSON already: a [`Line`].
+    fn write_byte_array<W: ?Sized + Write>(&mut self, out: &mut W, value: &[u8]) -> io::Result<()> {
+        out.write_all(value)
+    }
+
     fn begin_array<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
         self.begin(out, b"[")
     }
@@ -92,7 +109,17 @@ impl Formatter for Pretty {
 
 #[cfg(test)]
 mod tests {
+    use super::{Line, Record};
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_record_is_a_line() {
+        let record = Record { host: Some("a\n\u{202e}".into()), ..Record::default() };
+        let mut out = Vec::new();
+        super::write(&mut out, &[Line(&record), Line(&Record::default())]).unwrap();
+        let lines = [r#"  {"host":"a\n\u202e","direction":"inbound"},"#, r#"  {"direction":"inbound"}"#];
+        assert_eq!(String::from_utf8(out).unwrap(), format!("[\n{}\n]", lines.join("\n")));
+    }
 
     #[test]
     fn serde_json_writes_the_same() {

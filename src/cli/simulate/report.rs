@@ -3,13 +3,14 @@
 //! Names are stable: scripts rely on them.
 
 use super::arguments::Arguments;
+use super::pretty::Line;
 use super::{Seen, counted};
 use crate::policy::facts::Direction;
 use crate::policy::record::Record;
 use crate::replay::{LogRead, Tally};
 use crate::sendmail::mail_log;
 use crate::simulation::{Fate, Group, Simulation};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
 #[derive(Serialize)]
@@ -105,7 +106,12 @@ pub(super) struct Change<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) last: Option<jiff::Timestamp>,
     /// In the schema of the decision record.
+    #[serde(serialize_with = "lines")]
     pub(super) examples: &'a [Record<'static>],
+}
+
+fn lines<S: Serializer>(records: &&[Record<'static>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(records.iter().map(Line))
 }
 
 #[derive(Serialize)]

@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Options;
-use super::header::Read;
 use super::queue_id::QueueId;
+use super::stamps::Read;
 
 /// How far clocks may be apart.
 const SLACK: SignedDuration = SignedDuration::from_hours(24);
@@ -145,6 +145,7 @@ fn year_of(at: Timestamp) -> i16 {
 #[cfg(test)]
 mod tests {
     use super::super::header::{is_syslog, line, stamp_of};
+    use super::super::stamps::Stamps;
     use super::*;
 
     fn options(reference: &str) -> Options {
@@ -161,7 +162,7 @@ mod tests {
         let mut clock = Clock::default();
         let mut time = |stamp: &&str| {
             let text = format!("{stamp} vm sm-mta[1]: x");
-            let read = line(text.as_bytes())?.stamp.read()?;
+            let read = line(text.as_bytes(), &Stamps::default())?.stamp.read()?;
             Some(clock.at(read, None, options)?.at.to_string())
         };
         stamps.iter().map(|stamp| time(stamp).unwrap_or_default()).collect()
@@ -200,13 +201,13 @@ mod tests {
     #[test]
     fn the_order_of_rfc_5424() {
         let text = "<22>1 2026-11-22T02:07:27.5Z vm sm-mta 20552 - - NOQUEUE: connect from x";
-        let read = line(text.as_bytes()).unwrap();
+        let read = line(text.as_bytes(), &Stamps::default()).unwrap();
         assert_eq!(
             (read.host, read.tag, read.pid, read.content),
             (&b"vm"[..], &b"sm-mta"[..], 20552, &b"NOQUEUE: connect from x"[..])
         );
         let text = "Nov 22 02:07:27 sun sendmail[1]: [ID 801593 mail.info] NOQUEUE: connect from x";
-        assert_eq!(line(text.as_bytes()).unwrap().content, b"NOQUEUE: connect from x");
+        assert_eq!(line(text.as_bytes(), &Stamps::default()).unwrap().content, b"NOQUEUE: connect from x");
     }
 
     #[test]
@@ -261,7 +262,7 @@ mod tests {
         let (at, _) = stamp_of(others.as_bytes(), &options).unwrap();
         assert_eq!(at.to_string(), "2026-01-03T00:00:00Z");
         let mut clock = Clock::default();
-        let read = |text: &str| line(text.as_bytes()).unwrap().stamp.read().unwrap();
+        let read = |text: &str| line(text.as_bytes(), &Stamps::default()).unwrap().stamp.read().unwrap();
         clock.at(read("Jan  3 00:00:00 vm sm-mta[1]: x"), None, &options).unwrap();
         let reading = clock.at(read(text), QueueId::parse(b"3BU27Tre020552"), &options).unwrap();
         assert!(reading.redates && clock.is_certain());

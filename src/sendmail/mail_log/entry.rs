@@ -4,9 +4,8 @@
 //! any bytes will do. What a client chose (addresses, message ids, replies) cannot pass for a field of sendmail's:
 //! fields behind such text are read from the end, or only up to it.
 
-use super::header::number;
 use super::queue_id::QueueId;
-use super::scan::{before, last, position};
+use super::scan::{before, last, number, position};
 use crate::policy::decide::Disposition;
 use crate::policy::facts::MAX_BITS;
 use std::borrow::Cow;

@@ -4,6 +4,7 @@
 //! number of two such digits, and the process id in five digits or more. All ids of a process have the time of its
 //! first one, some thousands of messages long: that of a session is made as the session begins, before any STARTTLS.
 
+use super::scan::digits;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::Offset;
@@ -30,7 +31,7 @@ impl QueueId {
     pub(super) fn at_beginning(text: &[u8]) -> Option<(Self, &[u8])> {
         let (head, rest) = text.split_first_chunk::<FIXED>()?;
         // Most entries that have none are told by this byte alone.
-        let pid = rest.iter().take(MAX - FIXED).take_while(|byte| byte.is_ascii_digit()).count();
+        let pid = digits(rest);
         if pid < 5 || head.iter().any(|byte| !matches!(byte, b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'x')) {
             return None;
         }

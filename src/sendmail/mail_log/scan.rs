@@ -1,7 +1,7 @@
-//! Where something stands in a text of a few bytes.
+//! Where something stands in a text of a few bytes, and what number stands there.
 //!
 //! Fields have some ten bytes, and a search that is made for kilobytes costs more to begin than these take: eight bytes are
-//! compared at a time, in place. Promises: the same place as a search byte by byte finds.
+//! looked at at a time, in place. Promises: the same as is found byte by byte.
 
 /// A byte in each of eight places.
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -72,12 +72,79 @@ pub(super) fn last<'l, const N: usize>(text: &'l [u8], mark: &[u8; N]) -> Option
     }
 }
 
+/// Reads eight digits.
+#[inline]
+pub(super) fn eight_digits(text: [u8; 8]) -> Option<u32> {
+    let text = u64::from_le_bytes(text);
+    (others(text) == 0).then(|| joined(text))
+}
+
+/// How many digits stand at the beginning, up to eight.
+#[inline]
+pub(super) fn digits(text: &[u8]) -> usize {
+    match text.first_chunk() {
+        Some(eight) => (others(u64::from_le_bytes(*eight)).trailing_zeros() / 8) as usize,
+        None => text.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+    }
+}
+
+/// A number at the beginning, of nine digits at the most, and what is behind it.
+#[inline]
+pub(super) fn number(text: &[u8]) -> Option<(u32, &[u8])> {
+    if let Some(eight) = text.first_chunk() {
+        let eight = u64::from_le_bytes(*eight);
+        let length = others(eight).trailing_zeros() / 8;
+        if (1..8).contains(&length) {
+            // As if zeros stood before it.
+            return Some((joined(eight << (64 - 8 * length)), text.get(length as usize..)?));
+        }
+    }
+    let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = text.get(..length).filter(|_| (1..=9).contains(&length))?;
+    let number = digits.iter().fold(0, |number, digit| number * 10 + u32::from(digit - b'0'));
+    Some((number, text.get(length..)?))
+}
+
+/// The highest bit of each of eight bytes that is no digit.
+#[inline]
+fn others(eight: u64) -> u64 {
+    let odd = eight ^ (ONES * u64::from(b'0'));
+    // Added to what has no highest bit, so that nothing is carried.
+    (((odd & (ONES * 0x7f)) + ONES * (0x80 - 10)) | odd) & (ONES << 7)
+}
+
+/// What eight digits say, of which zero bytes may stand for the first: ones to twos, twos to fours, fours to eight.
+#[inline]
+fn joined(text: u64) -> u32 {
+    let ones = text & (ONES * 0xf);
+    let twos = (ones * 10 + (ones >> 8)) & 0x00ff_00ff_00ff_00ff;
+    let fours = (twos * 100 + (twos >> 16)) & 0x0000_ffff_0000_ffff;
+    let all = (fours * 10_000 + (fours >> 32)) & 0xffff_ffff;
+    u32::try_from(all).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
     proptest! {
+        #[test]
+        fn a_number_is_that_which_its_digits_say(
+            // Neighbours of digits, and what differs from one in one bit.
+            text in prop::collection::vec(prop::sample::select(b"0123456789950/:\xb0\x10".to_vec()), 0..12),
+        ) {
+            let length = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let digits = std::str::from_utf8(&text[..length]).unwrap();
+            let says = digits.parse().ok().filter(|_| length < 10).map(|number: u32| (number, &text[length..]));
+            prop_assert_eq!(number(&text), says);
+            prop_assert_eq!(super::digits(&text), length.min(8));
+            if let Some(eight) = text.first_chunk() {
+                let says = (length >= 8).then(|| digits[..8].parse().unwrap());
+                prop_assert_eq!(eight_digits(*eight), says);
+            }
+        }
+
         #[test]
         fn a_place_is_that_which_a_search_byte_by_byte_finds(
             // Neighbours of what is looked for, and what differs from it in one bit.

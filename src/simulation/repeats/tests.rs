@@ -189,22 +189,6 @@ proptest! {
 }
 
 #[test]
-fn what_is_too_long_for_a_slot_is_judged_each_time() {
-    let policy = Policy::default();
-    let mut repeats = Repeats::new(&policy, None);
-    let mut simulation = Simulation::new(1);
-    for (length, found) in [(1, true), (60, true), (120, false), (300, false)] {
-        let name = "x".repeat(length);
-        let record = Record { client_name: Some(name.into()), ..Record::default() };
-        assert_eq!(repeats.find(&record, DAY), None);
-        let facts = record.facts();
-        let judged = || Judged::recorded(&record);
-        repeats.remember(simulation.add(&record, &facts, judged(), judged()));
-        assert_eq!(repeats.find(&record, DAY).is_some(), found, "{length}");
-    }
-}
-
-#[test]
 fn where_nothing_repeats_nobody_asks_for_long() {
     let policy = Policy::default();
     let mut repeats = Repeats::new(&policy, None);
