@@ -4,8 +4,11 @@
 //! examples are kept; memory is bounded, however many peers, domains and reasons there are ([`MAX_GROUPS`],
 //! [`MAX_REASONS`], [`peers`]). Must not: decide.
 
+mod example;
 pub mod peers;
 pub mod repeats;
+
+pub use example::Example;
 
 use crate::policy::decide::{Decision, Disposition, Envelope, Reason, Verdict, disposition};
 use crate::policy::domain::{NameBuffer, split_address};
@@ -211,7 +214,7 @@ pub struct Group {
     /// The last of them.
     pub last: Option<jiff::Timestamp>,
     /// A few of them, each of another host.
-    pub examples: Vec<Record<'static>>,
+    pub examples: Vec<Example>,
 }
 
 /// Counts what would change.
@@ -225,6 +228,8 @@ pub struct Simulation {
     index: HashTable<usize>,
     hasher: RandomState,
     max_examples: usize,
+    /// Where an example is written.
+    line: Vec<u8>,
 }
 
 impl Simulation {
@@ -239,6 +244,7 @@ impl Simulation {
             index: HashTable::new(),
             hasher: RandomState::default(),
             max_examples,
+            line: Vec::new(),
         }
     }
 
@@ -273,7 +279,7 @@ impl Simulation {
         let words = acts.reason.map(Reason::words);
         let reason = group.reason(words.as_deref().unwrap_or_default());
         if group.peers.add(facts) && group.examples.len() < max_examples {
-            group.examples.push(example(record, words.as_deref()));
+            group.examples.push(Example::of(record, words.as_deref(), &mut self.line));
         }
         Counted { told: Some((at, reason)), ..counted }
     }
@@ -470,32 +476,6 @@ fn domain_of<'a>(facts: &'a Facts<'_>, envelope: Envelope<'_>, side: Option<Side
     }
     let told = facts.peer_name.as_deref().or(facts.peer_addr.as_deref());
     Cow::Borrowed(beginning(told.unwrap_or_default()))
-}
-
-/// A record with what a person looks a message up by, and what it is judged by.
-fn example(record: &Record<'_>, reason: Option<&str>) -> Record<'static> {
-    let word = |told: &Option<Cow<'_, str>>| {
-        told.as_deref().map(|word| Cow::<'static, str>::Owned(beginning(word).to_owned()))
-    };
-    Record {
-        ts: record.ts,
-        host: word(&record.host),
-        queue_id: word(&record.queue_id),
-        direction: record.direction,
-        client_name: word(&record.client_name),
-        client_addr: word(&record.client_addr),
-        client_resolve: word(&record.client_resolve),
-        server_name: word(&record.server_name),
-        server_addr: word(&record.server_addr),
-        sender: word(&record.sender),
-        recipient: word(&record.recipient),
-        tls_version: word(&record.tls_version),
-        cipher: word(&record.cipher),
-        cipher_bits: record.cipher_bits,
-        verify: word(&record.verify),
-        reason: reason.map(|reason| Cow::Owned(beginning(reason).to_owned())),
-        ..Record::default()
-    }
 }
 
 #[cfg(test)]

@@ -82,7 +82,7 @@ fn messages_of_one_domain_are_one_change_with_examples_of_different_hosts() {
     assert_eq!((worse.domain.as_str(), worse.messages, worse.peers.count()), ("partner.example", 4, 3));
     assert_eq!((worse.first.unwrap().as_second(), worse.last.unwrap().as_second()), (10, 99));
     let hosts: Vec<_> =
-        worse.examples.iter().map(|example| example.client_addr.as_deref().unwrap()).collect();
+        worse.examples.iter().map(|example| example.record().client_addr.unwrap().into_owned()).collect();
     assert_eq!(hosts, ["192.0.0.1", "192.0.0.2"]);
     assert_eq!(worse.reasons, [("encryption too weak 0 less than 128".to_owned(), 4)]);
     // What ends is told by the rule that ends it.
@@ -140,8 +140,10 @@ fn memory_is_bounded_whatever_comes() {
     assert!(changes.iter().any(|group| group.domain == OTHERS && group.rule.is_none()));
     for group in changes {
         assert!(group.reasons.len() <= MAX_REASONS && group.reasons.iter().all(|(r, _)| r.len() <= MAX_WORD));
-        let words = group.examples.iter().flat_map(|example| [&example.sender, &example.reason]);
-        assert!(words.flatten().all(|word| word.len() <= MAX_WORD));
+        for example in group.examples.iter().map(Example::record) {
+            let words = [example.sender, example.reason].map(|word| word.unwrap().len());
+            assert_eq!(words, [MAX_WORD; 2]);
+        }
         let told = group.reasons.iter().map(|(_, count)| count).sum::<u64>() + group.other_reasons;
         assert_eq!(told, group.messages);
     }

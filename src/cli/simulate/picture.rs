@@ -7,7 +7,7 @@ use super::report::{Change, Counts, Report};
 use crate::policy::facts::Direction;
 use crate::policy::record::plain;
 use crate::policy::{Day, decide::Disposition};
-use crate::simulation::Fate;
+use crate::simulation::{Example, Fate};
 use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle, presets};
 use indicatif::{HumanBytes, HumanCount};
 use std::io::{self, IsTerminal, Write};
@@ -125,10 +125,9 @@ fn section(title: &str, changes: &[&Change<'_>], shown: usize, out: &mut impl Wr
         writeln!(out, "\nexamples")?;
     }
     for (number, change) in numbered {
-        for example in change.examples {
+        for mut example in change.examples.iter().map(Example::record) {
             let ts = example.ts.map(|ts| format!("{ts:.0} ")).unwrap_or_default();
             // The reason stands in the table.
-            let mut example = example.clone();
             example.reason = None;
             writeln!(out, "{number:>3}  {ts}{example}")?;
         }

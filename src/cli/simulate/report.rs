@@ -6,10 +6,9 @@ use super::arguments::Arguments;
 use super::pretty::Line;
 use super::{Seen, counted};
 use crate::policy::facts::Direction;
-use crate::policy::record::Record;
 use crate::replay::{LogRead, Tally};
 use crate::sendmail::mail_log;
-use crate::simulation::{Fate, Group, Simulation};
+use crate::simulation::{Example, Fate, Group, Simulation};
 use serde::{Serialize, Serializer};
 use std::collections::BTreeMap;
 
@@ -107,11 +106,11 @@ pub(super) struct Change<'a> {
     pub(super) last: Option<jiff::Timestamp>,
     /// In the schema of the decision record.
     #[serde(serialize_with = "lines")]
-    pub(super) examples: &'a [Record<'static>],
+    pub(super) examples: &'a [Example],
 }
 
-fn lines<S: Serializer>(records: &&[Record<'static>], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(records.iter().map(Line))
+fn lines<S: Serializer>(examples: &&[Example], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(examples.iter().map(|example| Line(example.json())))
 }
 
 #[derive(Serialize)]

@@ -239,7 +239,8 @@ impl Joiner {
             };
             self.part(place, from.queue_id, Some(&known), is_another, emit);
         }
-        let earlier = if self.messages.len() == 0 { None } else { self.messages.remove(key) };
+        let earlier =
+            if self.messages.len() == 0 { None } else { self.messages.remove(key).map(|message| *message) };
         if earlier.as_ref().is_some_and(|message| message.refused_otherwise) {
             self.tally.refused_otherwise += 1;
             return;
@@ -352,7 +353,7 @@ impl Joiner {
     /// Messages that wait no longer.
     pub(super) fn let_go(
         &mut self,
-        mut held: Vec<(MessageKey, Message)>,
+        mut held: Vec<(MessageKey, Box<Message>)>,
         emit: &mut impl FnMut(&Record<'_>),
     ) {
         held.sort_unstable_by(|((_, one), a), ((_, other), b)| {
