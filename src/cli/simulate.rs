@@ -199,7 +199,8 @@ impl Audience for Hearing<'_> {
             self.simulation.add_again(record.ts, counted);
             return ControlFlow::Continue(());
         }
-        let (facts, envelope) = (record.facts(), record.envelope());
+        let facts = record.facts();
+        let envelope = record.envelope();
         let decision = decide(self.new, &facts, envelope, day);
         if let Some(records) = &mut self.records {
             let ts = record.ts.unwrap_or(self.now);

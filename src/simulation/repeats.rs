@@ -27,7 +27,7 @@ const WORTH: u32 = 8;
 /// For so many messages nothing is asked where it was not.
 const REST: u32 = 1 << 15;
 /// What is remembered of a message: a part of its hash, and what it came to. Four lie in one line of the cache: with most
-/// messages theirs is not in the cache at all, and to wait for it costs more than all else here. Zeros stand for nothing.
+/// messages theirs is not in the cache at all, and to wait for it costs more than all else here.
 type Slot = (u64, Option<NonZeroU64>);
 
 /// What was judged, and what it came to.
@@ -56,7 +56,8 @@ impl<'p> Repeats<'p> {
                 None => regard,
             },
             recorded: against.is_none(),
-            slots: vec![(0, None); SLOTS],
+            // Written, not only asked for: each page would be faulted in by the first look, and once more by the first write.
+            slots: vec![(u64::MAX, None); SLOTS],
             // A key that the library drew.
             hasher: SipHasher13::new_with_keys(keys.hash_one(0), keys.hash_one(1)),
             key: Vec::new(),

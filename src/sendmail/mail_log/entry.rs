@@ -260,26 +260,19 @@ fn to(queue_id: QueueId, rest: &[u8]) -> To<'_> {
     }
     loop {
         let (field, behind) = before(rest, b", ").unwrap_or((rest, b""));
-        let Some((name, value)) = before(field, b"=") else {
-            // `[more]`
-            if behind.is_empty() {
-                return to;
-            }
-            rest = behind;
-            continue;
-        };
-        match name {
-            b"xdelay" => to.took = value,
-            b"mailer" => to.mailer = value,
-            b"relay" => to.relay = value,
-            b"dsn" => to.dsn = value,
-            b"reply" | b"stat" => {
-                to.outcome = rest;
-                return to;
-            }
-            // `delay`, `pri`; `tls_verify` where sendmail was built to say so.
-            _ => {}
+        if let Some(took) = field.strip_prefix(b"xdelay=") {
+            to.took = took;
+        } else if let Some(mailer) = field.strip_prefix(b"mailer=") {
+            to.mailer = mailer;
+        } else if let Some(relay) = field.strip_prefix(b"relay=") {
+            to.relay = relay;
+        } else if let Some(dsn) = field.strip_prefix(b"dsn=") {
+            to.dsn = dsn;
+        } else if field.starts_with(b"stat=") || field.starts_with(b"reply=") {
+            to.outcome = rest;
+            return to;
         }
+        // `delay`, `pri`, `[more]`; `tls_verify` where sendmail was built to say so.
         if behind.is_empty() {
             return to;
         }

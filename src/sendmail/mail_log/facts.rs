@@ -176,11 +176,10 @@ pub(super) struct Inbound<'r> {
     pub(super) done: Option<Disposition>,
 }
 
-impl<'r> Inbound<'r> {
-    /// The record; nothing for a process of this host.
-    #[inline]
-    pub(super) fn record(self, recipient: Option<&'r str>) -> Option<Record<'r>> {
-        let client = self.client?;
+impl Inbound<'_> {
+    /// Gives the record; false for a process of this host, which has none.
+    pub(super) fn tell(self, recipient: Option<&str>, emit: &mut impl FnMut(&Record<'_>)) -> bool {
+        let Some(client) = self.client else { return false };
         let mut record = Record {
             ts: Some(self.at),
             host: Some(Cow::Borrowed(self.host)),
@@ -200,7 +199,9 @@ impl<'r> Inbound<'r> {
             ..Record::default()
         };
         encryption(&mut record, self.known);
-        Some(record)
+        // Given from where it was made: it is too long to be moved for each message.
+        emit(&record);
+        true
     }
 }
 

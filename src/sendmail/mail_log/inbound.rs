@@ -412,8 +412,9 @@ fn give(
     count: &mut super::Records,
     emit: &mut impl FnMut(&Record<'_>),
 ) -> bool {
-    let Some(record) = inbound.record(recipient) else { return false };
-    count.add(inbound.known);
-    emit(&record);
-    true
+    let told = inbound.tell(recipient, emit);
+    if told {
+        count.add(inbound.known);
+    }
+    told
 }
