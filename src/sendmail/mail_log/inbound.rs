@@ -300,15 +300,17 @@ impl Joiner {
         let Some(host) = self.hosts.get_mut(place.host as usize) else { return (Known::Nothing, None) };
         host.tells_tls |= says(b'S');
         let tells = host.tells_tls;
-        if let Some(process) = self.processes.get(place.process) {
+        let session = self.processes.get(place.process).and_then(|process| {
             process.session.take_if(|session| {
                 let begun = || from.queue_id.seconds(place.at);
                 let later = || begun().is_some_and(|begun| begun > session.since.as_second() + APART);
                 let another = tells && !says(b'S') && !says(b'A') && later();
                 another || !relay::same_client(&session.relay, from.relay)
             });
-        }
-        let (known, auth) = self.session_known(place, from.relay);
+            process.session.as_ref()
+        });
+        let (known, auth) =
+            session.map(|session| (session.known(), session.auth.clone())).unwrap_or_default();
         let known = match known {
             Known::Nothing if !says(b'S') => Known::Clear { verify: None },
             // Its entry was lost.
