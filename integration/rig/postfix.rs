@@ -214,8 +214,9 @@ fn mode(path: &Path, mode: u32) -> Result<()> {
 
 /// What a case says of its sm-mta, as lines of main.cf.
 fn said_of_sendmail(options: &Options) -> Result<Vec<String>> {
-    let Options { attach, flags, timeouts, access, delay_checks, no_client_cert, mc } = options;
-    if !access.is_empty() || *delay_checks || !mc.is_empty() || timeouts.is_some() {
+    let Options { attach, flags, timeouts, access, no_access_map, delay_checks, no_client_cert, mc } =
+        options;
+    if !access.is_empty() || *no_access_map || *delay_checks || !mc.is_empty() || timeouts.is_some() {
         return Err("this case says what only sendmail can do".to_owned());
     }
     let mut lines = Vec::new();

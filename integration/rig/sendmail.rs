@@ -35,6 +35,8 @@ pub(crate) struct Options {
     pub(crate) timeouts: Option<String>,
     /// Lines of the access map, key and value with blanks between.
     pub(crate) access: Vec<String>,
+    /// Without an access map, as where nothing else is in it than what a milter does as well.
+    pub(crate) no_access_map: bool,
     /// Debian's default: most checks wait for RCPT.
     pub(crate) delay_checks: bool,
     /// Debian's default: client certificates are not asked for.
@@ -163,6 +165,9 @@ fn lay_out(rig: &Rig, folder: &Path, port: u16, options: &Options) -> Result<()>
     }
     if options.no_client_cert {
         m4.arg("-DRIG_NO_CLIENT_CERT");
+    }
+    if options.no_access_map {
+        m4.arg("-DRIG_NO_ACCESS_MAP");
     }
     prepare(folder, &run(m4.arg(MC), "")?.stdout).map(drop)
 }

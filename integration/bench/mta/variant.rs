@@ -26,6 +26,8 @@ pub(crate) enum Kind {
     Alone,
     /// This daemon: decisions logged, evidence on.
     Ours,
+    /// The same, and sendmail without an access map: where that has no other rules than these, it is not needed any more.
+    OursAlone,
     /// The same decision in C, on libmilter.
     Libmilter,
     /// sendmail's own rules: `TLS_Clt:` in its access map.
@@ -33,12 +35,14 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Alone, Kind::Ours, Kind::Libmilter, Kind::AccessMap];
+    pub(crate) const ALL: [Kind; 5] =
+        [Kind::Alone, Kind::Ours, Kind::OursAlone, Kind::Libmilter, Kind::AccessMap];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Alone => "no milter",
             Self::Ours => "encr-milter",
+            Self::OursAlone => "encr-milter only",
             Self::Libmilter => "C libmilter",
             Self::AccessMap => "TLS_Clt map",
         }
@@ -74,7 +78,8 @@ impl Variant {
                 options.access = keys.iter().map(|key| format!("TLS_Clt:{key} PERM+ENCR:{BITS}")).collect();
                 Milter::None
             }
-            Kind::Ours => {
+            Kind::Ours | Kind::OursAlone => {
+                options.no_access_map = kind == Kind::OursAlone;
                 let daemon = ours(rig, &folder, keys, &[])?;
                 options.attach = daemon.listen().to_vec();
                 Milter::Ours(Box::new(daemon))
