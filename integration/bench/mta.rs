@@ -1,5 +1,6 @@
-//! What a session costs a real sm-mta with STARTTLS: with nobody asked, with this daemon, with a C milter of the same
-//! decision, and with sendmail's own `TLS_Clt:` rules; and how long a MAIL takes over TCP and over a unix socket.
+//! What a session costs a real sm-mta with STARTTLS: with nobody asked, with this daemon (and with an access map that has no such
+//! rules, or without any), with a C milter of the same decision, and with sendmail's own `TLS_Clt:` rules; and how long a MAIL takes
+//! over TCP and over a unix socket.
 //!
 //! As root, once set up (integration/setup.sh): `cargo bench --bench mta`. Behind `--`: `--json FILE`, `--quick`, `--turns N`,
 //! `--seconds N` (of a turn), `--keys N`, `--clients N`, `--timed N` (sessions in which MAIL is timed). Everything runs in namespaces of its own (`rig`).

@@ -162,14 +162,7 @@ fn parse_v4_prefix(text: &str) -> Option<Written> {
 
 /// `2001:db8:0` behind `IPv6:`: sendmail writes all eight groups out and loses one at a time.
 fn parse_v6_prefix(text: &str) -> Option<Written> {
-    let mut groups = [0u16; 8];
-    let mut count = 0u8;
-    for part in text.split(':') {
-        let hex = (1..=4).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_hexdigit());
-        *groups.get_mut(usize::from(count))? =
-            if hex { u16::from_str_radix(part, 16).ok()? } else { return None };
-        count += 1;
-    }
+    let (groups, count) = v6_groups(text)?;
     let network = Network::of_prefix(Ipv6Addr::from(groups).into(), count * 16)?;
     Some(Written { network, host_bits: false })
 }
@@ -206,24 +199,29 @@ fn plain_v4(text: &str) -> Option<Ipv4Addr> {
     (digits > 0 && octet < 256 && dots == 3).then(|| Ipv4Addr::from((address << 8) | octet))
 }
 
-/// `2001:db8:0:0:0:0:0:25`, as sendmail writes it, with all of its groups, in one pass; nothing for whatever else.
+/// `2001:db8:0:0:0:0:0:25`, as sendmail writes it, with all of its groups; nothing for whatever else.
 fn plain_v6(text: &str) -> Option<Ipv6Addr> {
-    let (mut address, mut group, mut digits, mut colons) = (0u128, 0, 0, 0);
+    v6_groups(text).filter(|(_, count)| *count == 8).map(|(groups, _)| groups.into())
+}
+
+/// Groups between colons, up to eight, and how many there are, in one pass; nothing where one is left out.
+fn v6_groups(text: &str) -> Option<([u16; 8], u8)> {
+    let (mut groups, mut count, mut digits) = ([0; 8], 0u8, 0);
     for byte in text.bytes() {
         match byte {
-            b':' if digits > 0 && colons < 7 => {
-                address = (address << 16) | u128::from(group);
-                (group, digits) = (0, 0);
-                colons += 1;
+            b':' if digits > 0 => {
+                count += 1;
+                digits = 0;
             }
             _ if digits < 4 => {
-                group = (group << 4) | char::from(byte).to_digit(16)?;
+                let group = groups.get_mut(usize::from(count))?;
+                *group = (*group << 4) | u16::try_from(char::from(byte).to_digit(16)?).ok()?;
                 digits += 1;
             }
             _ => return None,
         }
     }
-    (digits > 0 && colons == 7).then(|| Ipv6Addr::from((address << 16) | u128::from(group)))
+    (digits > 0).then_some((groups, count + 1))
 }
 
 /// The network that a client's address stands for where its neighbours are taken as one: /24 or /48.

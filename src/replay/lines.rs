@@ -70,7 +70,7 @@ pub(super) fn each(
             }
             skipping = true;
             held = 0;
-        } else {
+        } else if start > 0 {
             buffer.copy_within(start..filled, 0);
         }
         if to.read(read as u64).is_break() {
